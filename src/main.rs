@@ -1,0 +1,3 @@
+//! The `lotus` command.
+
+fn main() {}
