@@ -21,3 +21,5 @@
 
 #![deny(unsafe_code)]
 
+pub mod observe;
+pub mod wire;

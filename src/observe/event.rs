@@ -1,0 +1,269 @@
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crossbeam::queue::ArrayQueue;
+use serde::Serialize;
+
+use super::Escaped;
+
+/// Events that wait for the control thread. A burst beyond this is lost and counted: a worker
+/// never waits for a reader.
+const QUEUE_EVENTS: usize = 16_384;
+
+/// How a data port was agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Mode {
+    /// Active, RFC 959.
+    Port,
+    /// Passive, RFC 959.
+    Pasv,
+    /// Active, RFC 2428.
+    Eprt,
+    /// Passive, RFC 2428.
+    Epsv,
+}
+
+impl Mode {
+    /// Whether the server opens the data connection.
+    #[must_use]
+    pub fn is_active(self) -> bool {
+        matches!(self, Mode::Port | Mode::Eprt)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Port => "PORT",
+            Mode::Pasv => "PASV",
+            Mode::Eprt => "EPRT",
+            Mode::Epsv => "EPSV",
+        })
+    }
+}
+
+/// A data port that is open for one connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PortOpened {
+    /// How it was agreed on.
+    pub mode: Mode,
+    /// Who may connect.
+    pub from: IpAddr,
+    /// Where to.
+    pub to: SocketAddr,
+    /// For how long.
+    pub seconds: u64,
+}
+
+/// Something that a person wants to know. Everything from the wire in it is escaped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// The FTP session it belongs to, 0 for none.
+    pub session: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[allow(missing_docs)] // the fields say what they are
+pub enum EventKind {
+    /// A control connection was accepted by the rules.
+    SessionOpened {
+        client: SocketAddr,
+        server: SocketAddr,
+        server_side: &'static str,
+    },
+    /// The server accepted a login.
+    LoggedIn { user: Escaped },
+    /// A port was opened for one data connection.
+    PortOpened(PortOpened),
+    /// The data connection that a port was opened for was established.
+    PortUsed {
+        mode: Mode,
+        from: SocketAddr,
+        to: SocketAddr,
+    },
+    /// A port was shut before any data connection was established.
+    PortClosed {
+        mode: Mode,
+        to: SocketAddr,
+        why: &'static str,
+    },
+    /// A data connection ended.
+    DataClosed {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes_sent: u64,
+        bytes_received: u64,
+    },
+    /// A command was made unreadable on its way, so that the server refuses it.
+    Refused { what: Escaped, why: &'static str },
+    /// A reply or command opened nothing.
+    NotOpened { what: Escaped, why: &'static str },
+    /// The control connection went TLS: data ports can't be seen any more.
+    Encrypted { advice: &'static str },
+    /// What is spoken on the connection is not FTP.
+    NotFtp { why: &'static str },
+    /// The control connection ended.
+    SessionClosed {
+        why: &'static str,
+        ports_opened: u32,
+        ports_used: u32,
+        refused: u32,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.session != 0 {
+            write!(f, "ftp[{}] ", self.session)?;
+        }
+        match &self.kind {
+            EventKind::SessionOpened {
+                client,
+                server,
+                server_side,
+            } => {
+                write!(
+                    f,
+                    "session: client {client} to server {server} ({server_side})"
+                )
+            }
+            EventKind::LoggedIn { user } => write!(f, "logged in as '{user}'"),
+            EventKind::PortOpened(PortOpened {
+                mode,
+                from,
+                to,
+                seconds,
+            }) => {
+                write!(
+                    f,
+                    "opened port {}: {from} may connect to {to} once",
+                    to.port()
+                )?;
+                write!(f, " within {seconds} s ({mode})")
+            }
+            EventKind::PortUsed { mode, from, to } => {
+                write!(
+                    f,
+                    "used port {}: {from} connected to {to} ({mode})",
+                    to.port()
+                )
+            }
+            EventKind::PortClosed { mode, to, why } => {
+                write!(
+                    f,
+                    "closed port {} of {} unused: {why} ({mode})",
+                    to.port(),
+                    to.ip()
+                )
+            }
+            EventKind::DataClosed {
+                from,
+                to,
+                bytes_sent,
+                bytes_received,
+            } => write!(
+                f,
+                "data connection {from} to {to} ended: {bytes_sent} bytes sent, \
+                 {bytes_received} bytes received by {}",
+                from.ip()
+            ),
+            EventKind::Refused { what, why } => write!(f, "refused {what}: {why}"),
+            EventKind::NotOpened { what, why } => write!(f, "opened nothing for {what}: {why}"),
+            EventKind::Encrypted { advice } => write!(
+                f,
+                "control connection went TLS: data ports can't be seen any more; {advice}"
+            ),
+            EventKind::NotFtp { why } => write!(f, "not FTP, nothing will be opened: {why}"),
+            EventKind::SessionClosed {
+                why,
+                ports_opened,
+                ports_used,
+                refused,
+            } => write!(
+                f,
+                "closed: {why}; ports opened {ports_opened}, used {ports_used}; commands refused {refused}"
+            ),
+        }
+    }
+}
+
+/// An event and the monotonic time at which it happened, in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    /// Nanoseconds on the engine's clock.
+    pub at_ns: u64,
+    /// The event.
+    pub event: Event,
+}
+
+/// The bounded way from workers to the control thread.
+#[derive(Debug)]
+pub struct EventQueue {
+    queue: ArrayQueue<Stamped>,
+    lost: AtomicU64,
+}
+
+impl Default for EventQueue {
+    fn default() -> Self {
+        EventQueue {
+            queue: ArrayQueue::new(QUEUE_EVENTS),
+            lost: AtomicU64::new(0),
+        }
+    }
+}
+
+impl EventQueue {
+    /// Never waits: an event that finds no room is counted as lost.
+    pub fn push(&self, at_ns: u64, event: Event) {
+        if self.queue.push(Stamped { at_ns, event }).is_err() {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The oldest event.
+    #[must_use]
+    pub fn pop(&self) -> Option<Stamped> {
+        self.queue.pop()
+    }
+
+    /// How many events found no room.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_as_a_sentence_and_as_json() {
+        let opened = PortOpened {
+            mode: Mode::Epsv,
+            from: [192, 0, 2, 1].into(),
+            to: ([192, 0, 2, 9], 50_000).into(),
+            seconds: 60,
+        };
+        let event = Event {
+            session: 3,
+            kind: EventKind::PortOpened(opened),
+        };
+        assert_eq!(
+            event.to_string(),
+            "ftp[3] opened port 50000: 192.0.2.1 may connect to 192.0.2.9:50000 once \
+             within 60 s (EPSV)"
+        );
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["event"], "port_opened");
+        assert_eq!(json["to"], "192.0.2.9:50000");
+        assert_eq!(json["mode"], "EPSV");
+    }
+}

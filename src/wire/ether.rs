@@ -1,0 +1,89 @@
+use super::be16;
+use crate::observe::DropReason;
+
+/// IPv4 (IEEE 802 numbers, IANA).
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// Address resolution, RFC 826.
+pub const ETHERTYPE_ARP: u16 = 0x0806;
+/// IPv6, RFC 2464.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// 802.1Q customer tag.
+const TPID_8021Q: u16 = 0x8100;
+/// 802.1ad service tag.
+const TPID_8021AD: u16 = 0x88a8;
+/// The tag that early QinQ switches used before 802.1ad.
+const TPID_QINQ_OLD: u16 = 0x9100;
+
+/// A frame may carry a service tag and a customer tag; a third one is dropped, because nobody
+/// who reads two would judge what is behind it.
+pub const MAX_VLAN_TAGS: usize = 2;
+
+/// Stands for "no tag" where a VLAN id would stand. As an id it is reserved (IEEE 802.1Q), and a
+/// frame that has it is dropped; 0 is the id of a tag that has a priority and no VLAN.
+pub const NO_VLAN: u16 = 0x0fff;
+
+const MACS_BYTES: usize = 12;
+const TAG_BYTES: usize = 4;
+const VLAN_ID_MASK: u16 = 0x0fff;
+
+/// The link layer of a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EtherHeader {
+    /// Destination MAC address.
+    pub dst: [u8; 6],
+    /// Source MAC address.
+    pub src: [u8; 6],
+    /// Tag control information of each tag, outermost first; the first `vlan_count` are set.
+    pub vlan_tci: [u16; MAX_VLAN_TAGS],
+    /// How many tags there are.
+    pub vlan_count: u8,
+    /// The type behind all tags, or a length below 1536 (IEEE 802.3).
+    pub ethertype: u16,
+    /// Where what is behind the type begins.
+    pub payload_offset: usize,
+}
+
+impl EtherHeader {
+    /// The VLAN ids, outermost first, [`NO_VLAN`] where there is no tag. Priority bits are left out:
+    /// they may change within a flow.
+    #[must_use]
+    pub fn vlan_ids(&self) -> [u16; MAX_VLAN_TAGS] {
+        let [outer, inner] = self.vlan_tci.map(|tci| tci & VLAN_ID_MASK);
+        match self.vlan_count {
+            0 => [NO_VLAN, NO_VLAN],
+            1 => [outer, NO_VLAN],
+            _ => [outer, inner],
+        }
+    }
+}
+
+#[inline]
+pub(super) fn parse(frame: &[u8]) -> Result<EtherHeader, DropReason> {
+    let cut = DropReason::FrameTruncated;
+    let &[a, b, c, d, e, f, g, h, i, j, k, l] = frame.first_chunk::<MACS_BYTES>().ok_or(cut)?;
+    let mut header = EtherHeader {
+        dst: [a, b, c, d, e, f],
+        src: [g, h, i, j, k, l],
+        ..EtherHeader::default()
+    };
+    let mut at = MACS_BYTES;
+    loop {
+        let ethertype = be16(frame, at).ok_or(cut)?;
+        if !matches!(ethertype, TPID_8021Q | TPID_8021AD | TPID_QINQ_OLD) {
+            header.ethertype = ethertype;
+            header.payload_offset = at + 2;
+            return Ok(header);
+        }
+        let slot = header
+            .vlan_tci
+            .get_mut(usize::from(header.vlan_count))
+            .ok_or(DropReason::VlanTooManyTags)?;
+        *slot = be16(frame, at + 2).ok_or(cut)?;
+        if *slot & VLAN_ID_MASK == NO_VLAN {
+            return Err(DropReason::VlanReserved);
+        }
+        header.vlan_count += 1;
+        at += TAG_BYTES;
+    }
+}

@@ -1,0 +1,149 @@
+//! Frames as bytes and as facts: one bounded parse, from which everything else is decided.
+//!
+//! [`parse`] walks a frame once, checks each length against the bytes that are there, and returns
+//! a [`Packet`]: plain values and offsets that are known to lie inside the frame. Nothing above
+//! this module reads a header on its own, and padding beyond the IP total length is forwarded but
+//! never parsed.
+
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+pub mod checksum;
+pub mod edit;
+mod ether;
+mod frame;
+mod ipv4;
+mod ipv6;
+mod l4;
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+pub use ether::{
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EtherHeader, MAX_VLAN_TAGS, NO_VLAN,
+};
+pub use frame::{ChecksumState, Meta, OwnedFrame, Side, VNET_HEADER_BYTES};
+pub use l4::{Icmp, L4, TcpFlags, TcpSegment, Udp};
+
+use crate::observe::DropReason;
+
+/// IP protocol numbers (IANA "Assigned Internet Protocol Numbers").
+pub mod proto {
+    /// Internet Control Message Protocol, RFC 792.
+    pub const ICMP: u8 = 1;
+    /// Internet Group Management Protocol, RFC 3376.
+    pub const IGMP: u8 = 2;
+    /// Transmission Control Protocol, RFC 9293.
+    pub const TCP: u8 = 6;
+    /// User Datagram Protocol, RFC 768.
+    pub const UDP: u8 = 17;
+    /// ICMP for IPv6, RFC 4443.
+    pub const ICMPV6: u8 = 58;
+}
+
+/// Everything that the rest of lotus knows of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Link layer: addresses, tags, the ethertype behind the tags.
+    pub ether: EtherHeader,
+    /// Network layer, absent for everything but IPv4 and IPv6.
+    pub ip: Option<Ip>,
+}
+
+/// The network layer of a packet, IPv4 or IPv6, and what it carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ip {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Time to live or hop limit.
+    pub hop_limit: u8,
+    /// The protocol behind all extension headers.
+    pub protocol: u8,
+    /// Bytes of the frame that hold the IP datagram: header to the end of its total length.
+    pub datagram: Range<usize>,
+    /// Where the transport header begins.
+    pub l4_offset: usize,
+    /// Present when this is one fragment of several. Then [`Ip::l4`] is [`L4::Unparsed`].
+    pub fragment: Option<Fragment>,
+    /// The transport header.
+    pub l4: L4,
+}
+
+/// The fragment fields of RFC 791 section 3.1 and RFC 8200 section 4.5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Identification.
+    pub id: u32,
+    /// Offset of this fragment's bytes in the fragmentable part.
+    pub offset_bytes: u32,
+    /// More fragments follow.
+    pub more: bool,
+    /// Where in the frame the fragment's own bytes begin.
+    pub data_offset: usize,
+    /// IPv6: the offset in the frame of the "next header" byte that names the fragment header.
+    pub next_header_at: usize,
+}
+
+impl Ip {
+    /// The transport payload as a range of the frame.
+    #[must_use]
+    pub fn payload(&self) -> Range<usize> {
+        let start = match &self.l4 {
+            L4::Tcp(tcp) => tcp.payload_offset,
+            L4::Udp(udp) => udp.payload_offset,
+            L4::Icmp(_) | L4::Other | L4::Unparsed => self.l4_offset,
+        };
+        start..self.datagram.end
+    }
+}
+
+/// Parses one Ethernet frame.
+///
+/// # Errors
+///
+/// The reason for which a frame that cannot be judged must be dropped.
+// A packet is some 200 bytes: it is made where it is used, not moved there.
+#[inline(always)]
+pub fn parse(frame: &[u8]) -> Result<Packet, DropReason> {
+    let ether = ether::parse(frame)?;
+    let at = ether.payload_offset;
+    let ip = match ether.ethertype {
+        ETHERTYPE_IPV4 => Some(ipv4::parse(frame, at)?),
+        ETHERTYPE_IPV6 => Some(ipv6::parse(frame, at)?),
+        _ => None,
+    };
+    Ok(Packet { ether, ip })
+}
+
+/// Parses the packet that an ICMP error quotes: a header and at least eight bytes of transport.
+///
+/// Quotes are cut short by design (RFC 792, RFC 4443 section 2.4(c)), so lengths beyond the bytes
+/// that are there are not an error.
+#[must_use]
+pub fn parse_quoted(quote: &[u8]) -> Option<Ip> {
+    match quote.first()? >> 4 {
+        4 => ipv4::parse_quoted(quote),
+        6 => ipv6::parse_quoted(quote),
+        _ => None,
+    }
+}
+
+pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+pub(crate) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::panic)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
