@@ -21,5 +21,6 @@
 
 #![deny(unsafe_code)]
 
+pub mod conntrack;
 pub mod observe;
 pub mod wire;

@@ -1,0 +1,470 @@
+//! The TCP tracker: a pure function from (state, segment, direction) to a judgement.
+//!
+//! Window tracking after Guido van Rooij, "Real Stateful TCP Packet Filtering in IP Filter"
+//! (2000), with the bounds that `net/netfilter/nf_conntrack_proto_tcp.c` uses. For a segment
+//! `[seq, end)` from a sender, acknowledging `ack`, four inequalities must hold:
+//!
+//! * (I)   `seq <= sender.max_end`: not past what the receiver offered to take
+//! * (II)  `end >= sender.end - receiver.max_window`: not older than a window
+//! * (III) `ack <= receiver.end`: acknowledges nothing that was not sent
+//! * (IV)  `ack >= receiver.end - max(sender.max_window, 66000)`: not an ancient acknowledgment
+
+use super::Direction;
+use crate::observe::DropReason;
+use crate::wire::{TcpFlags, TcpSegment};
+
+/// Inequality (IV) never asks for less than this: a 64 KiB window and a little more.
+const MIN_ACK_WINDOW_BYTES: u32 = 66_000;
+
+/// The states, under Linux's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpState {
+    /// A SYN was seen.
+    SynSent,
+    /// SYNs in both directions, none acknowledged (simultaneous open).
+    SynSent2,
+    /// A SYN-ACK was seen.
+    SynRecv,
+    /// The handshake is complete.
+    Established,
+    /// One side sent FIN.
+    FinWait,
+    /// That FIN was acknowledged.
+    CloseWait,
+    /// Both sides sent FIN.
+    LastAck,
+    /// Both FINs were acknowledged.
+    TimeWait,
+    /// Reset.
+    Close,
+}
+
+/// What a segment means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Valid: the flow moved on.
+    Valid,
+    /// Valid, and the flow's timeout must not be renewed (a retransmitted SYN).
+    ValidNoRenewal,
+    /// Passes, but says nothing about the flow: a SYN in a live connection, an old or early
+    /// segment within a window's reach. A helper must not read it.
+    Ignored,
+    /// A reset that may or may not count: it passes, and the flow gets a short timeout.
+    DoubtfulReset,
+    /// A new connection on the same tuple: forget this flow and judge the SYN as new.
+    Reopen,
+    /// A SYN-ACK answered a SYN that was let through in a live connection: both ends began anew.
+    Restarted,
+    /// Does not belong.
+    Invalid(DropReason),
+}
+
+/// What was seen of one end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Peer {
+    /// Right behind the SYN.
+    syn_end: u32,
+    /// Highest sequence number sent, plus one.
+    end: u32,
+    /// Highest sequence number that the other end offered to take.
+    max_end: u32,
+    /// Largest window offered, scaled; 0 while nothing was seen of this end.
+    max_window: u32,
+    /// Highest acknowledgment sent.
+    max_ack: u32,
+    /// End of the FIN, if one was sent.
+    fin_end: Option<u32>,
+    /// Window scale; counts once both ends offered it.
+    scale: u8,
+    offered_scale: bool,
+    acked_any: bool,
+}
+
+/// The tracker of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    state: TcpState,
+    peers: [Peer; 2],
+    stray_syn: Option<StraySyn>,
+}
+
+/// A SYN that was let through in a live connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StraySyn {
+    direction: Direction,
+    end: u32,
+    scale: Option<u8>,
+}
+
+impl Tcp {
+    /// The tracker after a connection's first SYN.
+    ///
+    /// # Errors
+    ///
+    /// A segment that begins nothing.
+    pub fn begin(segment: &TcpSegment) -> Result<Tcp, DropReason> {
+        let flags = segment.flags;
+        if !flags.has(TcpFlags::SYN) || flags.has(TcpFlags::ACK) {
+            return Err(DropReason::TcpNotSyn);
+        }
+        let mut tcp = Tcp {
+            state: TcpState::SynSent,
+            peers: Default::default(),
+            stray_syn: None,
+        };
+        tcp.sender_receiver(Direction::Original).0.begin(segment);
+        Ok(tcp)
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> TcpState {
+        self.state
+    }
+
+    /// Highest sequence number sent in a direction, plus one: where its stream stands.
+    #[must_use]
+    pub fn end(&self, direction: Direction) -> u32 {
+        let [original, reply] = &self.peers;
+        match direction {
+            Direction::Original => original.end,
+            Direction::Reply => reply.end,
+        }
+    }
+
+    /// Whether a sequence number quoted by an ICMP error can be in flight in this direction
+    /// (RFC 5927 section 4.1).
+    #[must_use]
+    pub fn in_flight(&self, direction: Direction, seq: u32) -> bool {
+        let [original, reply] = &self.peers;
+        let (sender, receiver) = match direction {
+            Direction::Original => (original, reply),
+            Direction::Reply => (reply, original),
+        };
+        let oldest = if receiver.acked_any {
+            receiver.max_ack.wrapping_sub(1)
+        } else {
+            sender
+                .end
+                .wrapping_sub(receiver.max_window.max(MIN_ACK_WINDOW_BYTES))
+        };
+        !before(seq, oldest) && !after(seq, sender.end)
+    }
+
+    /// Judges a segment and moves the state.
+    pub fn update(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
+        let flags = segment.flags;
+        if flags.has(TcpFlags::RST) {
+            return self.reset(direction, segment);
+        }
+        if flags.has(TcpFlags::SYN) {
+            return if flags.has(TcpFlags::ACK) {
+                self.syn_ack(direction, segment)
+            } else {
+                self.syn(direction, segment)
+            };
+        }
+        self.data(direction, segment)
+    }
+
+    fn syn(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
+        use TcpState::{Close, SynSent, SynSent2, TimeWait};
+        match (self.state, direction) {
+            (SynSent | SynSent2, Direction::Original) => {
+                let (sender, receiver) = self.sender_receiver(direction);
+                // A retransmission renews nothing, else it would keep an entry alive for ever.
+                // Another sequence number is a client that began anew.
+                if sender.end != segment.seq.wrapping_add(segment.seq_len()) {
+                    sender.begin(segment);
+                    *receiver = Peer::default();
+                    self.state = SynSent;
+                }
+                Judgement::ValidNoRenewal
+            }
+            (SynSent, Direction::Reply) => {
+                self.sender_receiver(direction).0.begin(segment);
+                self.state = SynSent2;
+                Judgement::Valid
+            }
+            (SynSent2, Direction::Reply) => {
+                let same = self.end(direction) == segment.seq.wrapping_add(segment.seq_len());
+                if same {
+                    Judgement::ValidNoRenewal
+                } else {
+                    Judgement::Ignored
+                }
+            }
+            (TimeWait | Close, _) => Judgement::Reopen,
+            // The connection's own SYN once more says nothing.
+            _ if self.sender_receiver(direction).0.syn_end == segment.seq.wrapping_add(1) => {
+                Judgement::Ignored
+            }
+            _ => {
+                let end = segment.seq.wrapping_add(segment.seq_len());
+                self.stray_syn = Some(StraySyn {
+                    direction,
+                    end,
+                    scale: segment.window_scale,
+                });
+                Judgement::Ignored
+            }
+        }
+    }
+
+    fn syn_ack(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
+        use TcpState::{SynRecv, SynSent, SynSent2};
+        // A server may take the data of a SYN or not (RFC 7413).
+        let answers =
+            |peer: &Peer| !before(segment.ack, peer.syn_end) && !after(segment.ack, peer.end);
+        let stray = self.stray_syn;
+        let state = self.state;
+        let (sender, receiver) = self.sender_receiver(direction);
+        match state {
+            SynSent | SynSent2
+                if (state == SynSent2 || direction == Direction::Reply) && answers(receiver) =>
+            {
+                self.received_syn_ack(direction, segment);
+                Judgement::Valid
+            }
+            // A SYN-ACK that acknowledges something else makes the client reset it; the client
+            // must see it, the flow must not believe it.
+            SynSent if direction == Direction::Reply => Judgement::Ignored,
+            SynRecv if sender.end == segment.seq.wrapping_add(segment.seq_len()) => {
+                Judgement::ValidNoRenewal
+            }
+            // The first answer was lost on its way to the client, and the server (or another one
+            // behind a balancer) answers the next SYN with another number.
+            SynRecv if answers(receiver) && !receiver.acked_any => {
+                self.received_syn_ack(direction, segment);
+                Judgement::Valid
+            }
+            SynSent | SynSent2 => Judgement::Invalid(DropReason::TcpState),
+            _ => match stray {
+                // The SYN that was let through began a new connection after all.
+                Some(syn) if syn.direction != direction && segment.ack == syn.end => {
+                    receiver.restart(syn);
+                    self.stray_syn = None;
+                    self.received_syn_ack(direction, segment);
+                    Judgement::Restarted
+                }
+                _ => Judgement::Ignored,
+            },
+        }
+    }
+
+    fn received_syn_ack(&mut self, direction: Direction, segment: &TcpSegment) {
+        let (sender, receiver) = self.sender_receiver(direction);
+        sender.begin(segment);
+        sender.acknowledge(segment.ack);
+        receiver.offer(segment.ack, u32::from(segment.window));
+        self.agree_on_scale();
+        self.state = TcpState::SynRecv;
+    }
+
+    fn reset(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
+        let state = self.state;
+        let (sender, receiver) = self.sender_receiver(direction);
+        if matches!(state, TcpState::SynSent | TcpState::SynSent2) {
+            let exact = match direction {
+                Direction::Original => segment.seq == sender.end,
+                Direction::Reply => {
+                    segment.flags.has(TcpFlags::ACK)
+                        && !before(segment.ack, receiver.syn_end)
+                        && !after(segment.ack, receiver.end)
+                }
+            };
+            if !exact {
+                // A client that met a stale connection of the server's resets that one, with a
+                // number that is none of this flow's (RFC 9293 section 3.5.1).
+                return match direction {
+                    Direction::Original => Judgement::DoubtfulReset,
+                    Direction::Reply => Judgement::Invalid(DropReason::TcpRst),
+                };
+            }
+            self.state = TcpState::Close;
+            return Judgement::Valid;
+        }
+        // Exact: what the receiver expects next, be it acknowledged or still on its way.
+        let expected = receiver.acked_any && segment.seq == receiver.max_ack;
+        if expected || segment.seq == sender.end {
+            self.state = TcpState::Close;
+            return Judgement::Valid;
+        }
+        let oldest = if receiver.acked_any {
+            receiver.max_ack
+        } else {
+            sender.end
+        };
+        if before(segment.seq, oldest) || after(segment.seq, sender.max_end) {
+            return Judgement::Invalid(DropReason::TcpRst);
+        }
+        Judgement::DoubtfulReset
+    }
+
+    fn data(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
+        if matches!(self.state, TcpState::SynSent | TcpState::SynSent2) {
+            // A server with a stale connection answers the SYN with a challenge ACK.
+            let challenge = direction == Direction::Reply && segment.seq_len() == 0;
+            return if challenge {
+                Judgement::Ignored
+            } else {
+                Judgement::Invalid(DropReason::TcpState)
+            };
+        }
+        let (sender, receiver) = self.sender_receiver(direction);
+        let end = segment.seq.wrapping_add(segment.seq_len());
+        let ack = segment.ack;
+        // A SACK block tells of bytes beyond the acknowledgment: inequality (III) is about both.
+        let highest_ack = match segment.sack_end {
+            Some(sack) if after(sack, ack) => sack,
+            _ => ack,
+        };
+        let reach = sender.max_window.max(MIN_ACK_WINDOW_BYTES);
+        let one = !after(segment.seq, sender.max_end);
+        let two =
+            receiver.max_window == 0 || !before(end, sender.end.wrapping_sub(receiver.max_window));
+        let three = !after(highest_ack, receiver.end);
+        let four = !before(highest_ack, receiver.end.wrapping_sub(reach));
+        if !(three && four) {
+            return Judgement::Invalid(DropReason::TcpWindow);
+        }
+        if !(one && two) {
+            // The ends know better than we do by less than a window: a keep-alive, a window probe,
+            // a retransmission of what was acknowledged. It passes; all that it moves is how much
+            // the other end may acknowledge.
+            let early = segment.seq.wrapping_sub(sender.max_end);
+            let late = sender
+                .end
+                .wrapping_sub(receiver.max_window)
+                .wrapping_sub(end);
+            let near = if one { late } else { early } <= receiver.max_window.max(1);
+            return if near {
+                if after(end, sender.end) {
+                    sender.end = end;
+                }
+                Judgement::Ignored
+            } else {
+                Judgement::Invalid(DropReason::TcpWindow)
+            };
+        }
+        let window = u32::from(segment.window) << sender.scale;
+        sender.max_window = sender
+            .max_window
+            .max(window + highest_ack.wrapping_sub(ack));
+        if after(end, sender.max_end) {
+            receiver.max_window += end.wrapping_sub(sender.max_end);
+        }
+        if after(end, sender.end) {
+            sender.end = end;
+        }
+        sender.acknowledge(ack);
+        receiver.offer(highest_ack, window);
+        if segment.flags.has(TcpFlags::FIN) {
+            sender.fin_end = Some(end);
+        }
+        self.state = self.state_from_fins();
+        Judgement::Valid
+    }
+
+    fn state_from_fins(&self) -> TcpState {
+        if self.state == TcpState::Close {
+            return TcpState::Close;
+        }
+        let [a, b] = &self.peers;
+        let acked = |sender: &Peer, receiver: &Peer| {
+            sender
+                .fin_end
+                .map(|end| receiver.acked_any && !before(receiver.max_ack, end))
+        };
+        match (acked(a, b), acked(b, a)) {
+            (None, None) => {
+                // The handshake ends when both ends have acknowledged the other's SYN.
+                let complete = a.acked_any && b.acked_any;
+                if self.state == TcpState::SynRecv && !complete {
+                    TcpState::SynRecv
+                } else {
+                    TcpState::Established
+                }
+            }
+            (Some(false), None) | (None, Some(false)) => TcpState::FinWait,
+            (Some(true), None) | (None, Some(true)) => TcpState::CloseWait,
+            (Some(true), Some(true)) => TcpState::TimeWait,
+            (Some(_), Some(_)) => TcpState::LastAck,
+        }
+    }
+
+    fn agree_on_scale(&mut self) {
+        if !self.peers.iter().all(|peer| peer.offered_scale) {
+            for peer in &mut self.peers {
+                peer.scale = 0;
+            }
+        }
+    }
+
+    fn sender_receiver(&mut self, direction: Direction) -> (&mut Peer, &mut Peer) {
+        let [original, reply] = &mut self.peers;
+        match direction {
+            Direction::Original => (original, reply),
+            Direction::Reply => (reply, original),
+        }
+    }
+}
+
+impl Peer {
+    /// From a SYN or SYN-ACK; its window is never scaled (RFC 7323 section 2.2).
+    fn begin(&mut self, segment: &TcpSegment) {
+        let end = segment.seq.wrapping_add(segment.seq_len());
+        *self = Peer {
+            syn_end: segment.seq.wrapping_add(1),
+            end,
+            max_end: end,
+            max_window: u32::from(segment.window).max(1),
+            scale: segment.window_scale.unwrap_or(0),
+            offered_scale: segment.window_scale.is_some(),
+            ..Peer::default()
+        };
+    }
+
+    /// From a SYN that was let through and is answered only now.
+    fn restart(&mut self, syn: StraySyn) {
+        *self = Peer {
+            syn_end: syn.end,
+            end: syn.end,
+            max_end: syn.end,
+            max_window: self.max_window,
+            scale: syn.scale.unwrap_or(0),
+            offered_scale: syn.scale.is_some(),
+            ..Peer::default()
+        };
+    }
+
+    /// The other end acknowledged up to `ack` and takes `window` more.
+    fn offer(&mut self, ack: u32, window: u32) {
+        let edge = ack.wrapping_add(window.max(1));
+        if after(edge, self.max_end) {
+            self.max_end = edge;
+        }
+    }
+
+    fn acknowledge(&mut self, ack: u32) {
+        if !self.acked_any || after(ack, self.max_ack) {
+            self.max_ack = ack;
+            self.acked_any = true;
+        }
+    }
+}
+
+/// `a` comes before `b` in sequence space (RFC 9293 section 3.4).
+#[must_use]
+pub fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+/// `a` comes after `b` in sequence space.
+#[must_use]
+pub fn after(a: u32, b: u32) -> bool {
+    before(b, a)
+}
+
+#[cfg(test)]
+mod tests;
