@@ -22,5 +22,6 @@
 #![deny(unsafe_code)]
 
 pub mod conntrack;
+pub mod helper;
 pub mod observe;
 pub mod wire;

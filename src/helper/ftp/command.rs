@@ -1,0 +1,488 @@
+//! Client bytes -> command lines, with refusal at the earliest byte that makes a line refusable.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::announce::{EprtArgument, PortArgument};
+
+/// Bytes of a line that are kept. Paths may be longer; nothing that lotus reads is.
+const MAX_KEPT_BYTES: usize = 256;
+
+/// Bytes of a line without its end that may still open something.
+const MAX_LINE_BYTES: usize = 4096;
+
+const IAC: u8 = 0xff;
+const LF: u8 = b'\n';
+const CR: u8 = b'\r';
+
+/// TELNET commands (RFC 854), and the options in use (IANA "Telnet Options"): what comes behind IAC
+/// and is neither is data to most readers.
+const FIRST_TELNET_COMMAND: u8 = 0xf0;
+const LAST_TELNET_OPTION: u8 = 0x40;
+
+const LONG_ADDRESS: &str = "LPRT (RFC 1639) is not read";
+const TELNET: &str = "it has TELNET bytes in the middle of a port command";
+
+/// What a byte meant.
+#[derive(Debug)]
+pub(super) enum Fed {
+    /// Nothing yet.
+    More,
+    /// From here to its end the line must not reach the server. Given once a line.
+    Refuse(Refusal),
+    /// The byte belongs to a line that was refused.
+    Refused,
+    /// The line is complete.
+    Line(Command),
+    /// A refused line is complete.
+    RefusedLine,
+}
+
+/// A refused line.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) why: &'static str,
+    /// The line as far as it was read.
+    pub(super) line: Vec<u8>,
+}
+
+/// The commands that the session acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    User,
+    Pass,
+    Acct,
+    Rein,
+    Port,
+    Eprt,
+    Pasv,
+    Epsv,
+    Auth,
+    Abor,
+    /// Another command of FTP.
+    Other,
+    /// Not FTP.
+    Unknown,
+}
+
+/// A command line.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) verb: Verb,
+    /// The line as it may be shown: without its end, cut, and without a password.
+    pub(super) shown: Vec<u8>,
+    /// What follows the verb and its space, cut.
+    pub(super) argument: Vec<u8>,
+    /// Where PORT or EPRT wants the data connection.
+    pub(super) announced: Option<SocketAddr>,
+    /// Two readers could take the line two ways: it counts only when the server has accepted it.
+    pub(super) is_ambiguous: bool,
+}
+
+#[derive(Debug)]
+enum Scan {
+    /// Verb or an argument that says nothing.
+    Plain,
+    Port(PortArgument),
+    Eprt(EprtArgument),
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telnet {
+    Data,
+    /// After IAC.
+    Command,
+    /// After IAC WILL, WONT, DO or DONT.
+    Option,
+}
+
+/// Reads one direction byte by byte.
+#[derive(Debug)]
+pub(super) struct CommandReader {
+    client: IpAddr,
+    line: Vec<u8>,
+    verb_end: Option<usize>,
+    scan: Scan,
+    telnet: Telnet,
+    raw_bytes: usize,
+    saw_cr: bool,
+    has_telnet: bool,
+    is_ambiguous: bool,
+}
+
+impl Scan {
+    /// Where the line wants the data connection, as if it ended here.
+    fn announced(&self) -> Option<Result<SocketAddr, &'static str>> {
+        match self {
+            Scan::Plain | Scan::Refused => None,
+            Scan::Port(argument) => Some(argument.finish()),
+            Scan::Eprt(argument) => Some(argument.finish()),
+        }
+    }
+}
+
+impl CommandReader {
+    pub(super) fn new(client: IpAddr) -> CommandReader {
+        CommandReader {
+            client,
+            line: Vec::new(),
+            verb_end: None,
+            scan: Scan::Plain,
+            telnet: Telnet::Data,
+            raw_bytes: 0,
+            saw_cr: false,
+            has_telnet: false,
+            is_ambiguous: false,
+        }
+    }
+
+    pub(super) fn feed(&mut self, byte: u8) -> Fed {
+        self.raw_bytes += 1;
+        if byte == LF {
+            return self.line_ended();
+        }
+        if std::mem::take(&mut self.saw_cr) {
+            // CR NUL and CR in the middle: some readers end the line there, some do not.
+            self.is_ambiguous = true;
+            if let Err(why) = self.data(CR) {
+                return self.refuse(why);
+            }
+        }
+        match (self.telnet, byte) {
+            (Telnet::Data, IAC) => {
+                self.telnet = Telnet::Command;
+                self.telnet_byte()
+            }
+            (Telnet::Command, 0xfb..=0xfe) => {
+                self.telnet = Telnet::Option;
+                self.telnet_byte()
+            }
+            (Telnet::Command, FIRST_TELNET_COMMAND..) | (Telnet::Option, ..LAST_TELNET_OPTION) => {
+                self.telnet = Telnet::Data;
+                self.telnet_byte()
+            }
+            (Telnet::Data, CR) => self.carriage_return(),
+            (state, _) => {
+                if state != Telnet::Data {
+                    // Not TELNET after all, or only to some readers.
+                    self.telnet = Telnet::Data;
+                    self.is_ambiguous = true;
+                }
+                match self.data(byte) {
+                    Ok(()) => self.more(),
+                    Err(why) => self.refuse(why),
+                }
+            }
+        }
+    }
+
+    /// The line that was refused did not end after all: its end was overwritten, too.
+    pub(super) fn goes_on_refused(&mut self) {
+        self.scan = Scan::Refused;
+    }
+
+    /// Most likely the end of the line. What is not complete here is refused here, so that this
+    /// byte at least can be overwritten when all others have left.
+    fn carriage_return(&mut self) -> Fed {
+        self.saw_cr = true;
+        match self.scan.announced() {
+            Some(Err(why)) => self.refuse(why),
+            _ => self.more(),
+        }
+    }
+
+    /// TELNET commands come before ABOR and STAT (RFC 959 section 4.1.3). Anywhere else one reader
+    /// strips them and another does not.
+    fn telnet_byte(&mut self) -> Fed {
+        if matches!(self.scan, Scan::Refused) {
+            return Fed::Refused;
+        }
+        self.has_telnet = true;
+        if !self.line.is_empty() {
+            self.is_ambiguous = true;
+            let so_far = self.line.to_ascii_uppercase();
+            if [b"PORT".as_slice(), b"EPRT"]
+                .iter()
+                .any(|verb| verb.starts_with(&so_far) || so_far.starts_with(verb))
+            {
+                return self.refuse(TELNET);
+            }
+        }
+        Fed::More
+    }
+
+    fn data(&mut self, byte: u8) -> Result<(), &'static str> {
+        match &mut self.scan {
+            Scan::Refused => return Ok(()),
+            Scan::Port(argument) => argument.feed(byte)?,
+            Scan::Eprt(argument) => argument.feed(byte)?,
+            Scan::Plain if self.verb_end.is_none() && byte <= b' ' => {
+                // Servers differ about blanks before the verb, and about what is a blank.
+                self.is_ambiguous |= byte != b' ' || self.line.is_empty();
+                if self.line.is_empty() {
+                    return Ok(());
+                }
+                self.verb_end = Some(self.line.len());
+                self.scan = self.scan_of_verb()?;
+            }
+            Scan::Plain => {}
+        }
+        if self.line.len() < MAX_KEPT_BYTES {
+            self.line.push(byte);
+        }
+        Ok(())
+    }
+
+    fn scan_of_verb(&self) -> Result<Scan, &'static str> {
+        let is = |verb: &[u8]| self.line.eq_ignore_ascii_case(verb);
+        let is_port = is(b"PORT") || is(b"EPRT");
+        if is(b"LPRT") {
+            return Err(LONG_ADDRESS);
+        }
+        if is_port && self.has_telnet {
+            return Err(TELNET);
+        }
+        Ok(if is(b"PORT") {
+            Scan::Port(PortArgument::new(self.client))
+        } else if is(b"EPRT") {
+            Scan::Eprt(EprtArgument::new(self.client))
+        } else {
+            Scan::Plain
+        })
+    }
+
+    fn more(&self) -> Fed {
+        if matches!(self.scan, Scan::Refused) {
+            Fed::Refused
+        } else {
+            Fed::More
+        }
+    }
+
+    fn refuse(&mut self, why: &'static str) -> Fed {
+        if matches!(self.scan, Scan::Refused) {
+            return Fed::Refused;
+        }
+        self.scan = Scan::Refused;
+        Fed::Refuse(Refusal {
+            why,
+            line: self.line.clone(),
+        })
+    }
+
+    fn line_ended(&mut self) -> Fed {
+        let client = self.client;
+        let mut reader = std::mem::replace(self, CommandReader::new(client));
+        if !reader.saw_cr || reader.raw_bytes > MAX_LINE_BYTES || reader.telnet != Telnet::Data {
+            reader.is_ambiguous = true;
+        }
+        if matches!(reader.scan, Scan::Refused) {
+            return Fed::RefusedLine;
+        }
+        match reader.scan.announced().transpose() {
+            Ok(announced) => Fed::Line(reader.into_command(announced)),
+            // Too late to hide all of it, but what is in hand must not leave as it is.
+            Err(why) => Fed::Refuse(Refusal {
+                why,
+                line: reader.line,
+            }),
+        }
+    }
+
+    fn into_command(self, announced: Option<SocketAddr>) -> Command {
+        let verb_end = self.verb_end.unwrap_or(self.line.len());
+        let (verb, argument) = self.line.split_at_checked(verb_end).unwrap_or_default();
+        let verb = Verb::of(verb);
+        let argument = argument.get(1..).unwrap_or_default().to_vec();
+        let shown = match verb {
+            Verb::Pass | Verb::Acct => Vec::new(),
+            _ => self.line,
+        };
+        Command {
+            verb,
+            shown,
+            argument,
+            announced,
+            is_ambiguous: self.is_ambiguous,
+        }
+    }
+}
+
+impl Verb {
+    fn of(word: &[u8]) -> Verb {
+        let upper = word.to_ascii_uppercase();
+        match upper.as_slice() {
+            b"USER" => Verb::User,
+            b"PASS" => Verb::Pass,
+            b"ACCT" => Verb::Acct,
+            b"REIN" => Verb::Rein,
+            b"PORT" => Verb::Port,
+            b"EPRT" => Verb::Eprt,
+            b"PASV" => Verb::Pasv,
+            b"EPSV" => Verb::Epsv,
+            b"AUTH" => Verb::Auth,
+            b"ABOR" => Verb::Abor,
+            other if REGISTRY.binary_search(&other).is_ok() => Verb::Other,
+            _ => Verb::Unknown,
+        }
+    }
+}
+
+/// The FTP command registry (RFC 5797 and IANA), and the commands outside it that clients in use
+/// send: CLNT, MFCT, MFF, MFMT, HASH and the XCRC family. Sorted.
+const REGISTRY: &[&[u8]] = &[
+    b"ADAT", b"ALGS", b"ALLO", b"APPE", b"AVBL", b"CCC", b"CDUP", b"CLNT", b"CONF", b"CWD",
+    b"DELE", b"DSIZ", b"ENC", b"FEAT", b"HASH", b"HELP", b"HOST", b"LANG", b"LIST", b"LPRT",
+    b"LPSV", b"MDTM", b"MFCT", b"MFF", b"MFMT", b"MIC", b"MKD", b"MLSD", b"MLST", b"MODE", b"NLST",
+    b"NOOP", b"OPTS", b"PBSZ", b"PROT", b"PWD", b"QUIT", b"RANG", b"REST", b"RETR", b"RMD",
+    b"RNFR", b"RNTO", b"SITE", b"SIZE", b"SMNT", b"STAT", b"STOR", b"STOU", b"STRU", b"SYST",
+    b"THMB", b"TYPE", b"XCRC", b"XCUP", b"XCWD", b"XMD5", b"XMKD", b"XPWD", b"XRMD", b"XSHA",
+    b"XSHA1", b"XSHA256", b"XSHA512",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
+    fn read(bytes: &[u8]) -> Vec<(usize, Fed)> {
+        let mut reader = CommandReader::new(CLIENT);
+        bytes
+            .iter()
+            .enumerate()
+            .map(|(at, &byte)| (at, reader.feed(byte)))
+            .filter(|(_, fed)| !matches!(fed, Fed::More))
+            .collect()
+    }
+
+    fn line(bytes: &[u8]) -> Command {
+        match read(bytes).pop() {
+            Some((_, Fed::Line(command))) => command,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn registry_is_sorted() {
+        assert!(REGISTRY.is_sorted());
+    }
+
+    #[test]
+    fn verbs_in_any_case() {
+        for (bytes, verb) in [
+            (&b"USER anonymous\r\n"[..], Verb::User),
+            (b"pasv\r\n", Verb::Pasv),
+            (b"Epsv ALL\r\n", Verb::Epsv),
+            (b"RETR a b\r\n", Verb::Other),
+            (b"\xff\xf4\xff\xf2ABOR\r\n", Verb::Abor),
+            (b"GET / HTTP/1.1\r\n", Verb::Unknown),
+            (b"HOST: x\r\n", Verb::Unknown),
+        ] {
+            let command = line(bytes);
+            assert_eq!(command.verb, verb, "{bytes:?}");
+            assert!(!command.is_ambiguous, "{bytes:?}");
+        }
+        assert_eq!(line(b"Epsv ALL\r\n").argument, b"ALL");
+        assert_eq!(
+            line(b"port 192,0,2,7,4,1\r\n").announced,
+            Some((CLIENT, 1025).into())
+        );
+        assert_eq!(
+            line(b"EPRT |1|192.0.2.7|1025|\r\n").announced,
+            Some((CLIENT, 1025).into())
+        );
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let command = line(b"PASS secret\r\n");
+        assert!(command.shown.is_empty());
+    }
+
+    #[test]
+    fn lines_that_can_be_read_two_ways() {
+        for bytes in [
+            &b"PASV\n"[..],
+            b" PASV\r\n",
+            b"\x0bPASV\r\n",
+            b"EPSV\t2\r\n",
+            b"\xffNOOP\r\n",
+            b"PASV\r\0\r\n",
+            b"RETR a\rb\r\n",
+            b"RETR a\xff\xf1b\r\n",
+        ] {
+            assert!(line(bytes).is_ambiguous, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn telnet_bytes_in_a_port_command_refuse_it() {
+        for bytes in [
+            &b"PO\xff\xf1RT 192,0,2,7,4,1\r\n"[..],
+            b"PORT 192,\xff\xf10,2,7,4,1\r\n",
+            b"eprt\xff\xfb\x01 |1|192.0.2.7|1025|\r\n",
+            b"\xff\xf1PORT 192,0,2,7,4,1\r\n",
+        ] {
+            let fed = read(bytes);
+            assert!(matches!(fed.first(), Some((_, Fed::Refuse(r))) if r.why == TELNET));
+            assert!(matches!(fed.last(), Some((_, Fed::RefusedLine))));
+        }
+    }
+
+    #[test]
+    fn no_disguise_hides_a_port_command() {
+        let blanks = [&[b' '; 300][..], b"PORT 10,0,0,1,0,22\r\n"].concat();
+        for bytes in [
+            &b"PORT\t10,0,0,1,0,22\r\n"[..],
+            b"PORT\x0010,0,0,1,0,22\r\n",
+            b"\tPORT 10,0,0,1,0,22\r\n",
+            b"\0\x0bPORT 10,0,0,1,0,22\r\n",
+            b"\xffPORT 10,0,0,1,0,22\r\n",
+            b"\xff\xfdPORT 10,0,0,1,0,22\r\n",
+            b"LPRT 4,4,10,0,0,1,2,0,22\r\n",
+            &blanks,
+        ] {
+            assert!(
+                matches!(read(bytes).first(), Some((_, Fed::Refuse(_)))),
+                "{bytes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_line_is_refused_to_its_end() {
+        let fed = read(b"PORT 10,0,0,1,0,22\r\nPASV\r\n");
+        let refused: Vec<_> = fed
+            .iter()
+            .filter(|(_, fed)| matches!(fed, Fed::Refuse(_) | Fed::Refused))
+            .map(|(at, _)| *at)
+            .collect();
+        // From the first foreign digit to the CR.
+        assert_eq!(refused, (6..=18).collect::<Vec<_>>());
+        assert!(matches!(fed.last(), Some((_, Fed::Line(c))) if c.verb == Verb::Pasv));
+    }
+
+    #[test]
+    fn what_is_malformed_only_at_its_end_is_refused_there() {
+        let fed = read(b"PORT 192,0,2,7,4\r\n");
+        let expected = matches!(
+            fed.as_slice(),
+            [(16, Fed::Refuse(_)), (17, Fed::RefusedLine)]
+        );
+        assert!(expected, "{fed:?}");
+        let fed = read(b"PORT 192,0,2,7,4\n");
+        assert!(matches!(fed.as_slice(), [(16, Fed::Refuse(_))]), "{fed:?}");
+    }
+
+    #[test]
+    fn an_endless_line_takes_no_memory() {
+        let mut reader = CommandReader::new(CLIENT);
+        for _ in 0..1_000_000 {
+            assert!(matches!(reader.feed(b'a'), Fed::More));
+        }
+        assert!(reader.line.len() <= MAX_KEPT_BYTES);
+        reader.feed(b'\r');
+        assert!(matches!(reader.feed(b'\n'), Fed::Line(c) if c.is_ambiguous));
+    }
+}

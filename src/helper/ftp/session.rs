@@ -1,0 +1,502 @@
+mod dialogue;
+mod opening;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use self::dialogue::Pending;
+use self::opening::Active;
+use super::Context;
+use super::command::{self, CommandReader, Verb};
+use super::reply::{self, ReplyReader};
+use super::stream::{Arrival, Stream};
+use crate::conntrack::{Direction, ExpectedTuple, Time};
+use crate::observe::{DropReason, Escaped, EventKind};
+use crate::wire::{
+    ChecksumState, Ip, L4, MAX_VLAN_TAGS, Meta, OwnedFrame, Side, TcpFlags, TcpSegment, edit,
+};
+
+/// How long live data connections keep a silent control connection alive.
+const MAX_SILENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytes that all sessions may hold together. Holding saves a retransmission; without room for it
+/// a segment past a gap is dropped and TCP sends it again.
+const MAX_HELD_BYTES_IN_ALL: usize = 64 << 20;
+
+/// What refused bytes become.
+const FILL: u8 = b'X';
+
+/// The least value of an urgent byte that is a TELNET command (RFC 854: 240 to 255).
+const FIRST_TELNET_BYTE: u8 = 0xf0;
+
+/// A control connection's ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Who opened it.
+    pub client: SocketAddr,
+    /// Whom to.
+    pub server: SocketAddr,
+    /// The client's side.
+    pub client_side: Side,
+    /// The VLAN it runs in.
+    pub vlan: [u16; MAX_VLAN_TAGS],
+}
+
+/// What becomes of a control segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on its way (possibly changed).
+    Forward,
+    /// It is dropped; TCP may send it again.
+    Drop(DropReason),
+    /// A copy is kept until what is missing before it has come.
+    Hold,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for the server's 220.
+    Banner,
+    /// Reading.
+    Reading,
+    /// Nothing can be read (TLS, or the server speaks something else); bytes pass as they come.
+    Blind,
+}
+
+/// One FTP session.
+#[derive(Debug)]
+pub struct Session {
+    id: u64,
+    control: Control,
+    phase: Phase,
+    /// Nothing was seen that makes it doubtful that both ends speak FTP as the helper reads it.
+    /// Without it the helper reads on, to refuse, but opens nothing.
+    may_open: bool,
+    /// The client asked for TLS.
+    wants_tls: bool,
+    /// What came from the client, what came from the server.
+    streams: [Stream; 2],
+    commands: CommandReader,
+    replies: ReplyReader,
+    pending: VecDeque<Pending>,
+    first_command_seen: bool,
+    logged_in: bool,
+    epsv_all: bool,
+    user: Escaped,
+    active: Option<Active>,
+    last_seen: Time,
+    live_data: u32,
+    opened: u32,
+    used: u32,
+    refused: u32,
+    ended: bool,
+}
+
+/// Held segments that a segment let go.
+#[derive(Debug, Default)]
+pub struct Released {
+    /// They leave after it, in this order.
+    pub frames: Vec<OwnedFrame>,
+    /// They contradict what was read meanwhile; TCP sends their bytes again.
+    pub discarded: Vec<OwnedFrame>,
+}
+
+/// Bytes of a segment's payload that must be overwritten, as ranges of the payload.
+type Overwrites = Vec<Range<usize>>;
+
+impl Session {
+    pub(super) fn begin(id: u64, control: Control, cx: &Context<'_>) -> Session {
+        let server_side = match control.client_side {
+            Side::Inside => "server outside",
+            Side::Outside => "server inside",
+        };
+        let Control { client, server, .. } = control;
+        cx.tell(
+            id,
+            EventKind::SessionOpened {
+                client,
+                server,
+                server_side,
+            },
+        );
+        Session {
+            id,
+            control,
+            phase: Phase::Banner,
+            may_open: true,
+            wants_tls: false,
+            streams: Default::default(),
+            commands: CommandReader::new(client.ip()),
+            replies: ReplyReader::default(),
+            pending: VecDeque::new(),
+            first_command_seen: false,
+            logged_in: false,
+            epsv_all: false,
+            user: Escaped::default(),
+            active: None,
+            last_seen: cx.now,
+            live_data: 0,
+            opened: 0,
+            used: 0,
+            refused: 0,
+            ended: false,
+        }
+    }
+
+    /// A SYN of this direction passed: its stream begins.
+    pub fn syn(&mut self, direction: Direction, seq: u32) {
+        stream(&mut self.streams, direction).begin(seq);
+    }
+
+    /// Both ends began a new connection inside the old one, with these initial sequence numbers:
+    /// a new session. Returns what was held of the old one.
+    pub fn restart(&mut self, client: u32, server: u32, cx: &Context<'_>) -> Vec<OwnedFrame> {
+        let held = self.end("the client began a new connection on the same ports", cx);
+        let live_data = self.live_data;
+        *self = Session::begin(self.id, self.control, cx);
+        self.live_data = live_data;
+        self.syn(Direction::Original, client);
+        self.syn(Direction::Reply, server);
+        held
+    }
+
+    /// Reads a segment that fits the connection's windows. It may change the frame. Segments that
+    /// had been held and can go now are put into `released`. `can_hold` is false for a segment
+    /// that came in fragments.
+    #[allow(clippy::too_many_arguments)] // a frame and what is known of it
+    pub fn segment(
+        &mut self,
+        direction: Direction,
+        frame: &mut [u8],
+        ip: &Ip,
+        meta: &Meta,
+        can_hold: bool,
+        released: &mut Released,
+        cx: &Context<'_>,
+    ) -> Step {
+        let L4::Tcp(segment) = &ip.l4 else {
+            return Step::Forward;
+        };
+        self.last_seen = cx.now;
+        if segment.flags.has(TcpFlags::ACK) {
+            stream(&mut self.streams, direction.other()).acknowledged(segment.ack);
+        }
+        let carries_nothing = segment.payload_bytes == 0 && !segment.flags.has(TcpFlags::FIN);
+        if carries_nothing || segment.flags.has(TcpFlags::SYN | TcpFlags::RST) {
+            return Step::Forward;
+        }
+        let held_before = self.held_bytes();
+        let step = match self.in_order(direction, frame, ip, segment, meta.checksum(), cx) {
+            Step::Forward => {
+                self.release(direction, released, cx);
+                Step::Forward
+            }
+            Step::Hold if !can_hold => Step::Drop(DropReason::HelperFragment),
+            Step::Hold => self.hold(direction, segment.seq, OwnedFrame::copy_of(frame, meta), cx),
+            Step::Drop(reason) => Step::Drop(reason),
+        };
+        self.account_held(held_before, cx);
+        step
+    }
+
+    /// The data connection that a claim of this session's expectation began was answered.
+    pub fn data_begun(&mut self, from: SocketAddr, to: SocketAddr, cx: &Context<'_>) {
+        self.live_data += 1;
+        self.used += 1;
+        if let Some(active) = self.active.take_if(|active| active.tuple.port == to.port()) {
+            cx.tell(
+                self.id,
+                EventKind::PortUsed {
+                    mode: active.mode,
+                    from,
+                    to,
+                },
+            );
+        }
+    }
+
+    /// A data connection of this session ended.
+    pub fn data_ended(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: [u64; 2],
+        cx: &Context<'_>,
+    ) {
+        self.live_data = self.live_data.saturating_sub(1);
+        let [bytes_sent, bytes_received] = bytes;
+        cx.tell(
+            self.id,
+            EventKind::DataClosed {
+                from,
+                to,
+                bytes_sent,
+                bytes_received,
+            },
+        );
+    }
+
+    /// Nobody used the port in time.
+    pub fn expired(&mut self, tuple: &ExpectedTuple, cx: &Context<'_>) {
+        if let Some(active) = self.active.take_if(|active| active.tuple == *tuple) {
+            self.tell_closed(&active, "nobody used it in time", cx);
+        }
+    }
+
+    /// Whether data connections live that need this session, though nothing was said on it: large
+    /// files take long. At most a day after the last word.
+    #[must_use]
+    pub fn is_needed(&self, now: Time) -> bool {
+        self.live_data > 0 && now.since(self.last_seen) < MAX_SILENCE
+    }
+
+    /// Commands refused so far.
+    #[must_use]
+    pub fn refused(&self) -> u32 {
+        self.refused
+    }
+
+    /// Whether [`Session::end`] was called.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.ended
+    }
+
+    /// The control connection is over: nothing it announced stays open. Returns what was held.
+    pub fn end(&mut self, why: &'static str, cx: &Context<'_>) -> Vec<OwnedFrame> {
+        self.close_port("the control connection ended", cx);
+        self.may_open = false;
+        if !std::mem::replace(&mut self.ended, true) {
+            let (ports_opened, ports_used, refused) = (self.opened, self.used, self.refused);
+            cx.tell(
+                self.id,
+                EventKind::SessionClosed {
+                    why,
+                    ports_opened,
+                    ports_used,
+                    refused,
+                },
+            );
+        }
+        let held_before = self.held_bytes();
+        let held = self
+            .streams
+            .iter_mut()
+            .flat_map(Stream::drain_held)
+            .collect();
+        self.account_held(held_before, cx);
+        held
+    }
+
+    fn hold(
+        &mut self,
+        direction: Direction,
+        seq: u32,
+        frame: OwnedFrame,
+        cx: &Context<'_>,
+    ) -> Step {
+        if self.ended {
+            return Step::Drop(DropReason::HelperHeld);
+        }
+        let has_room = cx.held_bytes.load(Relaxed) < MAX_HELD_BYTES_IN_ALL;
+        if has_room && stream(&mut self.streams, direction).hold(seq, frame) {
+            Step::Hold
+        } else {
+            Step::Drop(DropReason::HelperGap)
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.streams.iter().map(Stream::held_bytes).sum()
+    }
+
+    fn account_held(&self, before: usize, cx: &Context<'_>) {
+        let now = self.held_bytes();
+        if now >= before {
+            cx.held_bytes.fetch_add(now - before, Relaxed);
+        } else {
+            cx.held_bytes.fetch_sub(before - now, Relaxed);
+        }
+    }
+
+    fn in_order(
+        &mut self,
+        direction: Direction,
+        frame: &mut [u8],
+        ip: &Ip,
+        segment: &TcpSegment,
+        checksum: ChecksumState,
+        cx: &Context<'_>,
+    ) -> Step {
+        let range = ip.payload();
+        let payload = frame.get(range.clone()).unwrap_or_default();
+        let mut overwrites;
+        let mut clear_urgent = false;
+        if self.phase == Phase::Blind {
+            // Bytes refused before still must not arrive when TCP sends them again.
+            let seq = segment.seq;
+            overwrites = stream(&mut self.streams, direction).to_overwrite(seq, payload.len());
+        } else {
+            let own = stream(&mut self.streams, direction);
+            let new_from = match own.arrival(segment.seq, payload) {
+                Arrival::New(from) => from,
+                Arrival::Gap => return Step::Hold,
+                Arrival::Changed => return Step::Drop(DropReason::HelperRewrite),
+                Arrival::Full => return Step::Drop(DropReason::HelperGap),
+            };
+            overwrites = own.to_overwrite(segment.seq, new_from);
+            clear_urgent = is_harmful_urgent(segment, payload, own.acknowledged_from(segment.seq));
+            let new = payload.get(new_from..).unwrap_or_default();
+            let refused = match direction {
+                Direction::Original => self.client_bytes(new, cx),
+                Direction::Reply => {
+                    self.server_bytes(new, cx);
+                    Overwrites::new()
+                }
+            };
+            let own = stream(&mut self.streams, direction);
+            let new_seq = segment.seq.wrapping_add(new_from as u32);
+            for range in refused {
+                let seq = |at: usize| new_seq.wrapping_add(at as u32);
+                own.overwrote(seq(range.start)..seq(range.end));
+                overwrites.push(range.start + new_from..range.end + new_from);
+            }
+            let end = segment.seq.wrapping_add(segment.payload_bytes);
+            let fin = segment.flags.has(TcpFlags::FIN) && own.is_next(end, new.len());
+            own.advance(new, fin);
+            if fin {
+                self.close_port("the control connection ended", cx);
+                self.may_open = false;
+            }
+        }
+        for part in overwrites {
+            edit::overwrite(
+                frame,
+                ip,
+                checksum,
+                range.start + part.start..range.start + part.end,
+                FILL,
+            );
+        }
+        if clear_urgent {
+            edit::clear_urgent(frame, ip, checksum);
+        }
+        Step::Forward
+    }
+
+    /// Lets go of held segments that now continue the stream.
+    fn release(&mut self, direction: Direction, released: &mut Released, cx: &Context<'_>) {
+        loop {
+            if self.phase == Phase::Blind {
+                released
+                    .frames
+                    .extend(stream(&mut self.streams, direction).drain_held());
+                return;
+            }
+            let Some(mut held) = stream(&mut self.streams, direction).next_held() else {
+                return;
+            };
+            let meta = held.meta();
+            let Ok(packet) = crate::wire::parse(held.frame()) else {
+                continue;
+            };
+            let Some(ip) = packet.ip else { continue };
+            let L4::Tcp(segment) = &ip.l4 else { continue };
+            let step = self.in_order(
+                direction,
+                held.frame_mut(),
+                &ip,
+                segment,
+                meta.checksum(),
+                cx,
+            );
+            if step == Step::Forward {
+                released.frames.push(held);
+            } else {
+                released.discarded.push(held);
+            }
+        }
+    }
+
+    fn client_bytes(&mut self, bytes: &[u8], cx: &Context<'_>) -> Overwrites {
+        let mut refused = Overwrites::new();
+        let mut line_start = 0;
+        for (at, &byte) in bytes.iter().enumerate() {
+            if self.phase == Phase::Banner {
+                self.give_up("the client spoke before the server's greeting", cx);
+            }
+            match self.commands.feed(byte) {
+                command::Fed::More => {}
+                command::Fed::Refuse(refusal) => {
+                    // What of the line is still in hand goes too, its end only if nothing else is.
+                    if !fill(&mut refused, bytes, line_start..at + 1) {
+                        refused.push(at..at + 1);
+                        self.commands.goes_on_refused();
+                    } else if byte == b'\n' {
+                        self.expect_answer(Pending::of(Verb::Other));
+                    }
+                    self.refuse(refusal, cx);
+                }
+                command::Fed::Refused => {
+                    fill(&mut refused, bytes, at..at + 1);
+                }
+                command::Fed::Line(command) => self.command(command, cx),
+                command::Fed::RefusedLine => self.expect_answer(Pending::of(Verb::Other)),
+            }
+            if byte == b'\n' {
+                line_start = at + 1;
+            }
+        }
+        refused
+    }
+
+    fn server_bytes(&mut self, bytes: &[u8], cx: &Context<'_>) {
+        for &byte in bytes {
+            match self.replies.feed(byte) {
+                reply::Fed::More => {}
+                reply::Fed::Reply(reply) => self.reply(reply, cx),
+                reply::Fed::NotAReply if self.phase == Phase::Banner => self.no_greeting(cx),
+                reply::Fed::NotAReply => {}
+            }
+            if self.phase == Phase::Blind {
+                return;
+            }
+        }
+    }
+}
+
+fn stream(streams: &mut [Stream; 2], direction: Direction) -> &mut Stream {
+    let [client, server] = streams;
+    match direction {
+        Direction::Original => client,
+        Direction::Reply => server,
+    }
+}
+
+/// Marks bytes, but no line end: the server must still see where the line ends. Returns whether
+/// there was any.
+fn fill(refused: &mut Overwrites, bytes: &[u8], range: Range<usize>) -> bool {
+    let is_text = |at: &usize| !matches!(bytes.get(*at), Some(b'\r' | b'\n'));
+    let has_text = range.clone().any(|at| is_text(&at));
+    for at in range.filter(is_text) {
+        match refused.last_mut() {
+            Some(last) if last.end == at => last.end = at + 1,
+            _ => refused.push(at..at + 1),
+        }
+    }
+    has_text
+}
+
+/// An urgent byte that a receiver takes out of the stream, so that it would read other lines than
+/// the helper (RFC 6093). TELNET commands are what FTP sends urgently (RFC 959 section 4.1.3).
+/// What lies before `compared_from` was acknowledged, and may be anything.
+fn is_harmful_urgent(segment: &TcpSegment, payload: &[u8], compared_from: usize) -> bool {
+    let byte = usize::from(segment.urgent)
+        .checked_sub(1)
+        .filter(|&at| at >= compared_from)
+        .and_then(|at| payload.get(at));
+    segment.flags.has(TcpFlags::URG) && byte.is_none_or(|&byte| byte < FIRST_TELNET_BYTE)
+}

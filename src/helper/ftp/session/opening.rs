@@ -1,0 +1,196 @@
+//! Opening and shutting ports: the one expectation that a session has at a time.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Pending, Session};
+use crate::conntrack::{EXPECTATION_LIFETIME, ExpectError, ExpectedTuple};
+use crate::helper::ftp::Context;
+use crate::helper::ftp::announce::{FIRST_DATA_PORT, LOW_PORT, port_of_227, port_of_229};
+use crate::helper::ftp::command::Verb;
+use crate::helper::ftp::reply::Reply;
+use crate::observe::{Escaped, EventKind, Mode, PortOpened};
+use crate::wire::Side;
+
+/// The expectation that waits for its connection.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) tuple: ExpectedTuple,
+    pub(super) mode: Mode,
+}
+
+impl Session {
+    pub(super) fn active_answered(&mut self, pending: &Pending, accepted: bool, cx: &Context<'_>) {
+        match (pending.opened, pending.announced) {
+            (Some(opened), _) if !accepted => {
+                let is_ours = |active: &mut Active| active.tuple == opened;
+                if let Some(active) = self.active.take_if(is_ours)
+                    && cx.expectations.remove(&active.tuple, self.id)
+                {
+                    self.tell_closed(&active, "the server refused the command", cx);
+                }
+            }
+            (None, Some(to)) if accepted => {
+                self.open_active(pending.verb, to, b"", cx);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn open_active(
+        &mut self,
+        verb: Verb,
+        to: SocketAddr,
+        shown: &[u8],
+        cx: &Context<'_>,
+    ) -> Option<ExpectedTuple> {
+        let mode = if verb == Verb::Port {
+            Mode::Port
+        } else {
+            Mode::Eprt
+        };
+        if !cx.settings.allow_active {
+            self.tell_not_opened(shown, "active mode is switched off", cx);
+            return None;
+        }
+        let side = self.control.client_side.other();
+        self.open(mode, self.control.server.ip(), to, side, shown, cx)
+    }
+
+    pub(super) fn open_passive(&mut self, verb: Verb, reply: &Reply, cx: &Context<'_>) {
+        let port = match reply.code {
+            227 => port_of_227(&reply.text),
+            _ => port_of_229(&reply.text),
+        };
+        let Some(port) = port else {
+            return self.not_opened(reply, "it names no port", cx);
+        };
+        if !reply.is_clean {
+            return self.not_opened(reply, "its line can be read in two ways", cx);
+        }
+        if port < FIRST_DATA_PORT {
+            return self.not_opened(reply, LOW_PORT, cx);
+        }
+        let mode = if verb == Verb::Pasv {
+            Mode::Pasv
+        } else {
+            Mode::Epsv
+        };
+        // The server's own address, whatever a 227 says: what today's clients connect to.
+        let to = SocketAddr::new(self.control.server.ip(), port);
+        let shown = shown_reply(reply);
+        self.open(
+            mode,
+            self.control.client.ip(),
+            to,
+            self.control.client_side,
+            &shown,
+            cx,
+        );
+    }
+
+    fn open(
+        &mut self,
+        mode: Mode,
+        from: IpAddr,
+        to: SocketAddr,
+        side: Side,
+        shown: &[u8],
+        cx: &Context<'_>,
+    ) -> Option<ExpectedTuple> {
+        if !self.may_open {
+            return None; // why not was told when it was found out
+        }
+        let obstacle = if cx.settings.demand_login && !self.logged_in {
+            Some("nobody has logged in yet")
+        } else if self.epsv_all && mode != Mode::Epsv {
+            Some("after EPSV ALL only EPSV counts")
+        } else {
+            None
+        };
+        if let Some(why) = obstacle {
+            self.tell_not_opened(shown, why, cx);
+            return None;
+        }
+        let tuple = ExpectedTuple {
+            from,
+            to: to.ip(),
+            port: to.port(),
+            side,
+            vlan: self.control.vlan,
+        };
+        if self
+            .active
+            .as_ref()
+            .is_none_or(|active| active.tuple != tuple)
+        {
+            self.close_port("a newer one replaced it", cx);
+        }
+        let client = self.control.client.ip();
+        match cx
+            .expectations
+            .insert(tuple, self.id, client, !mode.is_active(), cx.now)
+        {
+            Ok(()) => {}
+            Err(error) => {
+                let why = match error {
+                    ExpectError::Full => "too many ports are open in all",
+                    ExpectError::ClientFull => "too many ports are open for this client",
+                    ExpectError::Taken => "another session waits for the same connection",
+                };
+                self.tell_not_opened(shown, why, cx);
+                return None;
+            }
+        }
+        self.opened += 1;
+        self.active = Some(Active { tuple, mode });
+        let seconds = EXPECTATION_LIFETIME.as_secs();
+        cx.tell(
+            self.id,
+            EventKind::PortOpened(PortOpened {
+                mode,
+                from,
+                to,
+                seconds,
+            }),
+        );
+        Some(tuple)
+    }
+
+    pub(super) fn close_port(&mut self, why: &'static str, cx: &Context<'_>) {
+        if let Some(active) = self.active.take()
+            && cx.expectations.remove(&active.tuple, self.id)
+        {
+            self.tell_closed(&active, why, cx);
+        }
+    }
+
+    pub(super) fn tell_closed(&self, active: &Active, why: &'static str, cx: &Context<'_>) {
+        let to = SocketAddr::new(active.tuple.to, active.tuple.port);
+        cx.tell(
+            self.id,
+            EventKind::PortClosed {
+                mode: active.mode,
+                to,
+                why,
+            },
+        );
+    }
+
+    pub(super) fn not_opened(&self, reply: &Reply, why: &'static str, cx: &Context<'_>) {
+        self.tell_not_opened(&shown_reply(reply), why, cx);
+    }
+
+    fn tell_not_opened(&self, shown: &[u8], why: &'static str, cx: &Context<'_>) {
+        cx.tell(
+            self.id,
+            EventKind::NotOpened {
+                what: Escaped::new(shown),
+                why,
+            },
+        );
+    }
+}
+
+fn shown_reply(reply: &Reply) -> Vec<u8> {
+    [reply.code.to_string().as_bytes(), b" ", &reply.text].concat()
+}
