@@ -24,4 +24,5 @@
 pub mod conntrack;
 pub mod helper;
 pub mod observe;
+pub mod rules;
 pub mod wire;

@@ -1,0 +1,251 @@
+use std::fmt;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
+use serde::Serialize;
+
+use super::lexer::Span;
+
+/// What is wrong with a rule file, ready to print.
+#[derive(Debug)]
+pub struct Diagnostics {
+    file: String,
+    text: String,
+    problems: Vec<Problem>,
+    /// Where each line begins.
+    lines: Vec<usize>,
+}
+
+/// One error as data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic<'d> {
+    /// The file's name as it was given.
+    pub file: &'d str,
+    /// Line, from 1.
+    pub line: usize,
+    /// First column in characters, from 1.
+    pub column: usize,
+    /// One past the last column, on the same line.
+    pub end_column: usize,
+    /// What is wrong.
+    pub message: &'d str,
+    /// What to write instead.
+    pub hint: Option<&'d str>,
+}
+
+impl Diagnostics {
+    pub(super) fn new(file: &str, text: &str, mut problems: Vec<Problem>) -> Diagnostics {
+        problems.sort_by_key(|problem| problem.span);
+        // Of several at one place the first one found is the cause of the others.
+        problems.dedup_by_key(|problem| problem.span);
+        let lines = line_starts(text);
+        Diagnostics {
+            file: file.to_owned(),
+            text: text.to_owned(),
+            problems,
+            lines,
+        }
+    }
+
+    /// How many errors there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// Whether there is no error. A failed parse always has one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// All errors in the order of the file, as data.
+    pub fn iter(&self) -> impl Iterator<Item = Diagnostic<'_>> + '_ {
+        self.problems.iter().map(|problem| {
+            let (line, span) = self.on_one_line(problem.span);
+            let column = |at: usize| {
+                let start = self.line_start(line);
+                self.text.get(start..at).unwrap_or_default().chars().count() + 1
+            };
+            Diagnostic {
+                file: &self.file,
+                line: line + 1,
+                column: column(span.start),
+                end_column: column(span.end),
+                message: &problem.message,
+                hint: problem.hint.as_deref(),
+            }
+        })
+    }
+
+    /// All errors as a compiler would show them, with the line, a caret and a hint.
+    #[must_use]
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let renderer = renderer.decor_style(DecorStyle::Ascii);
+        let mut output = String::new();
+        for problem in &self.problems {
+            let line = self.on_one_line(problem.span).0;
+            let mut snippet = self.snippet(line).annotation(self.annotation(
+                AnnotationKind::Primary,
+                problem.span,
+                &problem.label,
+            ));
+            let mut other_line = None;
+            if let Some((span, label)) = &problem.also {
+                let annotation = self.annotation(AnnotationKind::Context, *span, label);
+                let also_line = self.on_one_line(*span).0;
+                if also_line == line {
+                    snippet = snippet.annotation(annotation);
+                } else {
+                    other_line = Some(self.snippet(also_line).annotation(annotation));
+                }
+            }
+            let mut group = Level::ERROR
+                .primary_title(&problem.message)
+                .element(snippet);
+            if let Some(snippet) = other_line {
+                group = group.element(snippet);
+            }
+            if let Some(hint) = &problem.hint {
+                group = group.element(Level::HELP.message(hint));
+            }
+            output.push_str(&renderer.render(&[group]));
+            output.push_str("\n\n");
+        }
+        let (file, count) = (&self.file, self.len());
+        let errors = if count == 1 { "error" } else { "errors" };
+        output.push_str(&format!("{file}: {count} {errors}"));
+        output
+    }
+
+    /// Only the line is given to the renderer, so that many errors in a long file stay cheap.
+    fn snippet(&self, line: usize) -> Snippet<'_, Annotation<'_>> {
+        let start = self.line_start(line);
+        let end = self.lines.get(line + 1).copied().unwrap_or(self.text.len());
+        let source = self.text.get(start..end).unwrap_or_default();
+        Snippet::source(source)
+            .line_start(line + 1)
+            .path(&self.file)
+    }
+
+    fn annotation<'d>(&self, kind: AnnotationKind, span: Span, label: &'d str) -> Annotation<'d> {
+        let (line, span) = self.on_one_line(span);
+        let start = self.line_start(line);
+        let annotation = kind.span(span.start - start..span.end - start);
+        if label.is_empty() {
+            annotation
+        } else {
+            annotation.label(label)
+        }
+    }
+
+    /// The number of the line, from 0, on which a span begins, and the span cut to that line.
+    fn on_one_line(&self, span: Span) -> (usize, Span) {
+        let line = self
+            .lines
+            .partition_point(|&start| start <= span.start)
+            .saturating_sub(1);
+        let rest = self.text.get(span.start..).unwrap_or_default();
+        let line_end = span.start + rest.find(['\n', '\r']).unwrap_or(rest.len());
+        (
+            line,
+            Span {
+                start: span.start,
+                end: span.end.min(line_end).max(span.start),
+            },
+        )
+    }
+
+    fn line_start(&self, line: usize) -> usize {
+        self.lines.get(line).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// Where each line of a text begins.
+pub(super) fn line_starts(text: &str) -> Vec<usize> {
+    let ends = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n');
+    std::iter::once(0)
+        .chain(ends.map(|(at, _)| at + 1))
+        .collect()
+}
+
+/// One error while it is being collected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) span: Span,
+    pub(super) message: String,
+    label: String,
+    hint: Option<String>,
+    also: Option<(Span, String)>,
+}
+
+impl Problem {
+    /// `label` stands at the caret and may be empty.
+    pub(super) fn new(span: Span, message: impl Into<String>, label: impl Into<String>) -> Self {
+        Problem {
+            span,
+            message: message.into(),
+            label: label.into(),
+            hint: None,
+            also: None,
+        }
+    }
+
+    /// What to write instead.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Problem {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// A second place that explains the first.
+    pub(super) fn also(mut self, span: Span, label: impl Into<String>) -> Problem {
+        self.also = Some((span, label.into()));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_columns_count_characters_from_one() {
+        let text = "a\nüü bad\n";
+        let problems = vec![
+            Problem::new(Span { start: 7, end: 10 }, "second", ""),
+            Problem::new(Span { start: 0, end: 1 }, "first", "here").hint("do this"),
+            Problem::new(Span { start: 11, end: 11 }, "at the end", ""),
+        ];
+        let diagnostics = Diagnostics::new("f.nft", text, problems);
+        let places: Vec<_> = diagnostics
+            .iter()
+            .map(|d| (d.line, d.column, d.end_column, d.message))
+            .collect();
+        assert_eq!(
+            places,
+            [
+                (1, 1, 2, "first"),
+                (2, 4, 7, "second"),
+                (3, 1, 1, "at the end")
+            ]
+        );
+        let shown = diagnostics.to_string();
+        assert!(shown.contains("--> f.nft:2:4"), "{shown}");
+        assert!(shown.contains("help: do this"), "{shown}");
+        assert!(shown.ends_with("f.nft: 3 errors"), "{shown}");
+        assert!(!shown.contains('\u{1b}') && diagnostics.render(true).contains('\u{1b}'));
+    }
+}

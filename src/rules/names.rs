@@ -1,0 +1,205 @@
+//! Names that nft knows for numbers. The lists of services and protocols are short on purpose:
+//! nft takes them from the machine's `/etc/services`, and a firewall must not mean something else
+//! on another machine.
+
+use crate::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+
+type Names = &'static [(&'static str, u16)];
+
+/// 802.1Q. A frame with any tag answers to it; see `EtherType` in the program.
+pub(super) const ETHERTYPE_VLAN: u16 = 0x8100;
+
+/// Services by port (IANA "Service Name and Transport Protocol Port Number Registry"), with the
+/// spelling of Debian's /etc/services.
+pub(super) const SERVICES: Names = &[
+    ("ftp-data", 20),
+    ("ftp", 21),
+    ("ssh", 22),
+    ("telnet", 23),
+    ("smtp", 25),
+    ("domain", 53),
+    ("bootps", 67),
+    ("bootpc", 68),
+    ("tftp", 69),
+    ("http", 80),
+    ("kerberos", 88),
+    ("pop3", 110),
+    ("sunrpc", 111),
+    ("ntp", 123),
+    ("imap2", 143),
+    ("snmp", 161),
+    ("snmp-trap", 162),
+    ("bgp", 179),
+    ("ldap", 389),
+    ("https", 443),
+    ("microsoft-ds", 445),
+    ("submissions", 465),
+    ("syslog", 514),
+    ("dhcpv6-client", 546),
+    ("dhcpv6-server", 547),
+    ("submission", 587),
+    ("ldaps", 636),
+    ("ftps-data", 989),
+    ("ftps", 990),
+    ("imaps", 993),
+    ("pop3s", 995),
+    ("mdns", 5353),
+];
+
+/// IP protocols (IANA "Assigned Internet Protocol Numbers").
+pub(super) const PROTOCOLS: Names = &[
+    ("icmp", 1),
+    ("igmp", 2),
+    ("tcp", 6),
+    ("udp", 17),
+    ("dccp", 33),
+    ("gre", 47),
+    ("esp", 50),
+    ("ah", 51),
+    ("icmpv6", 58),
+    ("ipv6-icmp", 58),
+    ("ospf", 89),
+    ("pim", 103),
+    ("vrrp", 112),
+    ("sctp", 132),
+    ("udplite", 136),
+];
+
+/// Ethernet types as `nft describe ether type` lists them.
+pub(super) const ETHERTYPES: Names = &[
+    ("ip", ETHERTYPE_IPV4),
+    ("ip6", ETHERTYPE_IPV6),
+    ("arp", ETHERTYPE_ARP),
+    ("vlan", ETHERTYPE_VLAN),
+    ("8021q", ETHERTYPE_VLAN),
+];
+
+/// As `nft describe icmp type` lists them.
+pub(super) const ICMP_TYPES: Names = &[
+    ("echo-reply", 0),
+    ("destination-unreachable", 3),
+    ("source-quench", 4),
+    ("redirect", 5),
+    ("echo-request", 8),
+    ("router-advertisement", 9),
+    ("router-solicitation", 10),
+    ("time-exceeded", 11),
+    ("parameter-problem", 12),
+    ("timestamp-request", 13),
+    ("timestamp-reply", 14),
+    ("info-request", 15),
+    ("info-reply", 16),
+    ("address-mask-request", 17),
+    ("address-mask-reply", 18),
+];
+
+/// As `nft describe icmpv6 type` lists them.
+pub(super) const ICMPV6_TYPES: Names = &[
+    ("destination-unreachable", 1),
+    ("packet-too-big", 2),
+    ("time-exceeded", 3),
+    ("parameter-problem", 4),
+    ("echo-request", 128),
+    ("echo-reply", 129),
+    ("mld-listener-query", 130),
+    ("mld-listener-report", 131),
+    ("mld-listener-done", 132),
+    ("mld-listener-reduction", 132),
+    ("nd-router-solicit", 133),
+    ("nd-router-advert", 134),
+    ("nd-neighbor-solicit", 135),
+    ("nd-neighbor-advert", 136),
+    ("nd-redirect", 137),
+    ("router-renumbering", 138),
+    ("ind-neighbor-solicit", 141),
+    ("ind-neighbor-advert", 142),
+    ("mld2-listener-report", 143),
+];
+
+/// The number that a name stands for.
+pub(super) fn number_of(names: Names, name: &str) -> Option<u16> {
+    names
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|&(_, number)| number)
+}
+
+/// All names of a list, for hints.
+pub(super) fn list(names: Names) -> String {
+    names
+        .iter()
+        .map(|&(name, _)| name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The known name that a person most likely meant, if one is near.
+pub(super) fn nearest<'n>(names: impl IntoIterator<Item = &'n str>, word: &str) -> Option<&'n str> {
+    // Longer words are no typing errors of anything here, and the distance costs their square.
+    if word.len() > 32 {
+        return None;
+    }
+    let limit = (word.len() / 3).clamp(1, 3);
+    names
+        .into_iter()
+        .map(|name| (distance(name, word), name))
+        .filter(|&(distance, _)| distance <= limit)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Insertions, deletions and replacements that turn one word into the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (line, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(row.first_mut().unwrap_or(&mut 0), line + 1);
+        let mut left = line + 1;
+        for (cell, to) in row.iter_mut().skip(1).zip(b.chars()) {
+            let best = (diagonal + usize::from(from != to))
+                .min(left + 1)
+                .min(*cell + 1);
+            diagonal = std::mem::replace(cell, best);
+            left = best;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_typing_error_finds_what_was_meant() {
+        let services = || SERVICES.iter().map(|&(name, _)| name);
+        assert_eq!(nearest(services(), "htttp"), Some("http"));
+        assert_eq!(nearest(services(), "domian"), Some("domain"));
+        assert_eq!(nearest(services(), "gopher"), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+    }
+
+    /// Where the machine has the list that nft reads, it must mean the same numbers.
+    #[test]
+    fn services_agree_with_this_machine() {
+        let Ok(text) = std::fs::read_to_string("/etc/services") else {
+            // Not by eprintln, which the test harness hides.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: no /etc/services");
+            return;
+        };
+        for &(name, port) in SERVICES {
+            let listed = text.lines().filter_map(|line| {
+                let mut words = line.split('#').next()?.split_whitespace();
+                let (first, number) = (words.next()?, words.next()?);
+                (first == name || words.any(|alias| alias == name))
+                    .then(|| number.split('/').next().map(str::to_owned))
+                    .flatten()
+            });
+            for number in listed {
+                assert_eq!(number, port.to_string(), "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod errors;
+mod evaluate;
+mod frames;
+
+use super::{PortNames, Ruleset};
+
+fn ports() -> PortNames {
+    PortNames {
+        inside: "inside".to_owned(),
+        outside: "outside".to_owned(),
+    }
+}
+
+/// A chain of these rules; the first rule stands on line 4.
+fn table(family: &str, policy: &str, rules: &str) -> String {
+    format!(
+        "table {family} t {{\nct helper ftp {{ type \"ftp\" protocol tcp; }}\nchain c {{ type \
+         filter hook forward priority 0; policy {policy};\n{rules}\n}}\n}}\n"
+    )
+}
+
+fn parse(text: &str) -> Ruleset {
+    match Ruleset::parse("test.nft", text, &ports()) {
+        Ok(rules) => rules,
+        Err(errors) => panic!("{text}\n{errors}"),
+    }
+}
