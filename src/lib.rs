@@ -22,6 +22,7 @@
 #![deny(unsafe_code)]
 
 pub mod conntrack;
+pub mod engine;
 pub mod helper;
 pub mod observe;
 pub mod rules;

@@ -1,0 +1,508 @@
+mod helped;
+
+use std::sync::Arc;
+
+use super::shared::{Published, discard};
+use super::{Origin, Out, OutFrame, Shared, Verdict};
+use crate::conntrack::icmp::{self, Role};
+use crate::conntrack::{
+    CachedVerdict, CtState, Direction, ExpectedTuple, Flow, FlowKey, Fragmented, InsertError,
+    Judgement, Link, STATE_CHANGING_FLAGS, TcpState, TcpStep, Time, Tracked, Tuple, has_tcp_flags,
+};
+use crate::observe::{Counters, DropReason};
+use crate::rules::{Outcome, Query};
+use crate::wire::{ChecksumState, ETHERTYPE_IPV4, Ip, L4, Meta, Packet, Side, checksum, proto};
+
+/// A worker that loses the race to insert a flow looks it up instead; losing it again means that
+/// the flow vanished in between, and a third time does not happen twice.
+const MAX_RACES: usize = 4;
+
+/// One worker's engine.
+pub struct Engine {
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    /// The ruleset in force when the present packet came.
+    rules: Arc<Published>,
+}
+
+/// One frame on its way, and what is known of it.
+struct Passing<'a> {
+    side: Side,
+    frame: &'a mut [u8],
+    meta: &'a Meta,
+    /// It is a datagram put together from fragments: it cannot be changed or held.
+    is_assembled: bool,
+    now: Time,
+    out: &'a mut Out,
+}
+
+/// What a look at the flow table told.
+enum Found {
+    Nothing,
+    /// The flow's time is over.
+    Expired,
+    /// The flow's connection was closed, and this SYN begins a new one.
+    Reopen,
+    WrongSide,
+    BadChecksum,
+    Packet(Tracked, Link, Option<Outcome>),
+}
+
+impl Engine {
+    /// An engine that counts in `counters`, which is this worker's own block.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, counters: Arc<Counters>) -> Engine {
+        let rules = shared.rules.load_full();
+        Engine {
+            shared,
+            counters,
+            rules,
+        }
+    }
+
+    /// Judges one frame that came in at `side`. The engine counts it as received, dropped or
+    /// held; the caller counts as forwarded (or as dropped with a `tx_` reason) what it sends,
+    /// including the frames in `out`, which leave after this one in their order.
+    pub fn process(
+        &mut self,
+        side: Side,
+        frame: &mut [u8],
+        meta: &Meta,
+        now: Time,
+        out: &mut Out,
+    ) -> Verdict {
+        let bytes = frame.len();
+        self.counters.received(side.index(), bytes);
+        if self.shared.generation() != self.rules.generation {
+            self.rules = self.shared.rules.load_full();
+        }
+        let verdict = match crate::wire::parse(frame) {
+            Ok(packet) => {
+                let passing = Passing {
+                    side,
+                    frame,
+                    meta,
+                    is_assembled: false,
+                    now,
+                    out,
+                };
+                match &packet.ip {
+                    Some(ip) if ip.fragment.is_some() => self.fragment(&packet, passing),
+                    Some(ip) => self.ip(&packet, ip, passing),
+                    None => self.untracked(&packet, &passing),
+                }
+            }
+            Err(reason) => Verdict::Drop(reason),
+        };
+        match verdict {
+            Verdict::Forward => {}
+            Verdict::Drop(reason) => self.counters.dropped(reason, bytes),
+            Verdict::Held => self.counters.held(bytes),
+        }
+        verdict
+    }
+
+    /// Holds a fragment, or judges the datagram that it completes.
+    fn fragment(&mut self, packet: &Packet, passing: Passing<'_>) -> Verdict {
+        let Passing {
+            side,
+            frame,
+            meta,
+            now,
+            out,
+            ..
+        } = passing;
+        // Each fragment's own: of two with the same place, the receiver takes the good one.
+        let header = ip_header(frame, packet);
+        if packet.ether.ethertype == ETHERTYPE_IPV4 && !checksum::ipv4_header_is_right(header) {
+            return Verdict::Drop(DropReason::IpChecksumBad);
+        }
+        let settings = &self.shared.settings.conntrack;
+        let pushed = self
+            .shared
+            .fragments
+            .push(frame, meta, packet, side, settings, now);
+        let (outcome, evicted) = pushed;
+        for frame in &evicted {
+            discard(frame, DropReason::FragmentLimit, &self.counters);
+        }
+        let (mut fragments, mut datagram) = match outcome {
+            Fragmented::Held => return Verdict::Held,
+            Fragmented::Dropped { reason, held } => {
+                held.iter()
+                    .for_each(|frame| discard(frame, reason, &self.counters));
+                return Verdict::Drop(reason);
+            }
+            Fragmented::Whole {
+                fragments,
+                datagram,
+            } => (fragments, datagram),
+        };
+        let before = datagram.clone();
+        let verdict = match crate::wire::parse(&datagram) {
+            Ok(packet) => match &packet.ip {
+                Some(ip) => {
+                    let whole = Passing {
+                        side,
+                        frame: &mut datagram,
+                        meta: &Meta::default(),
+                        is_assembled: true,
+                        now,
+                        out,
+                    };
+                    self.ip(&packet, ip, whole)
+                }
+                None => Verdict::Drop(DropReason::FragmentBad),
+            },
+            Err(reason) => Verdict::Drop(reason),
+        };
+        let verdict = match verdict {
+            Verdict::Forward if datagram != before => Verdict::Drop(DropReason::HelperFragment),
+            other => other,
+        };
+        match verdict {
+            Verdict::Forward => {
+                // All of them leave through `out`; the present one counts as held until then.
+                let released = fragments.into_iter().map(|frame| OutFrame {
+                    to: side.other(),
+                    origin: Origin::Released,
+                    frame,
+                });
+                // What the helper let go comes behind the datagram that filled its gap.
+                out.frames.splice(0..0, released);
+                Verdict::Held
+            }
+            Verdict::Drop(reason) => {
+                fragments.pop(); // the present one: our caller counts it
+                fragments
+                    .iter()
+                    .for_each(|frame| discard(frame, reason, &self.counters));
+                Verdict::Drop(reason)
+            }
+            Verdict::Held => Verdict::Held,
+        }
+    }
+
+    fn untracked(&mut self, packet: &Packet, passing: &Passing<'_>) -> Verdict {
+        let outcome = self.ask(packet, passing, CtState::Untracked, Direction::Original);
+        verdict_of(outcome.drop)
+    }
+
+    fn ip(&mut self, packet: &Packet, ip: &Ip, passing: Passing<'_>) -> Verdict {
+        if packet.ether.ethertype == ETHERTYPE_IPV4 {
+            let header = ip_header(passing.frame, packet);
+            if !checksum::ipv4_header_is_right(header) {
+                return Verdict::Drop(DropReason::IpChecksumBad);
+            }
+        }
+        if let L4::Icmp(message) = &ip.l4 {
+            match icmp::role(ip.protocol, message.kind) {
+                Role::Query | Role::Answer => {}
+                Role::Error => return self.icmp_error(packet, ip, &passing),
+                Role::Untracked => return self.untracked(packet, &passing),
+                Role::Unknown => {
+                    return self.invalid(packet, &passing, DropReason::IcmpUnrelated);
+                }
+            }
+        }
+        let Some(tuple) = Tuple::of(packet) else {
+            return Verdict::Drop(DropReason::IcmpUnrelated);
+        };
+        if has_tcp_flags(packet, STATE_CHANGING_FLAGS) && !checksum_holds(&passing, ip) {
+            return Verdict::Drop(DropReason::ChecksumBad);
+        }
+        let (key, from_low) = self.shared.table.key(&tuple);
+        for _ in 0..MAX_RACES {
+            match self.find(&key, from_low, packet, ip, &passing) {
+                Found::Packet(tracked, link, cached) => {
+                    return self.known(&key, &tracked, link, cached, packet, passing);
+                }
+                Found::WrongSide => return Verdict::Drop(DropReason::WrongSide),
+                Found::BadChecksum => return Verdict::Drop(DropReason::ChecksumBad),
+                Found::Expired => {
+                    // It may be needed for longer than it was promised: look again.
+                    self.shared.expire(&key, passing.now, &self.counters);
+                    continue;
+                }
+                Found::Reopen => {
+                    if let Some(removed) = self.shared.table.remove_if(&key, is_closed) {
+                        let why = "its ports were used for another connection";
+                        self.shared
+                            .flow_gone(&removed, why, passing.now, &self.counters);
+                    }
+                }
+                Found::Nothing => {}
+            }
+            if let Some(verdict) = self.begin(key, from_low, &tuple, packet, ip, &passing) {
+                return verdict;
+            }
+        }
+        Verdict::Drop(DropReason::TableFull)
+    }
+
+    /// The one look-up of a packet: finds its flow, moves it, and takes a copy of what decides.
+    fn find(
+        &self,
+        key: &FlowKey,
+        from_low: bool,
+        packet: &Packet,
+        ip: &Ip,
+        passing: &Passing<'_>,
+    ) -> Found {
+        let generation = self.rules.generation;
+        let settings = &self.shared.settings.conntrack;
+        let now = passing.now;
+        let found = self.shared.table.with(key, |flow| {
+            if flow.expires <= now {
+                return Found::Expired;
+            }
+            let direction = flow.direction(from_low);
+            if flow.side_of(direction) != passing.side {
+                return Found::WrongSide;
+            }
+            if matches!(flow.link, Link::Control(_)) && !checksum_holds(passing, ip) {
+                return Found::BadChecksum;
+            }
+            let tracked = flow.update(direction, packet, settings, now);
+            if let Some(TcpStep {
+                judgement: Judgement::Reopen,
+                ..
+            }) = tracked.tcp
+            {
+                return Found::Reopen;
+            }
+            Found::Packet(
+                tracked,
+                flow.link,
+                flow.cached(direction, tracked.state, generation),
+            )
+        });
+        found.unwrap_or(Found::Nothing)
+    }
+
+    /// A packet of a tracked flow.
+    #[allow(clippy::too_many_arguments)] // all that the look-up told, and the packet
+    fn known(
+        &mut self,
+        key: &FlowKey,
+        tracked: &Tracked,
+        link: Link,
+        cached: Option<Outcome>,
+        packet: &Packet,
+        passing: Passing<'_>,
+    ) -> Verdict {
+        if let Some(reason) = tracked.invalid {
+            // Nothing reaches a peer of a control connection that the helper has not read.
+            return match link {
+                Link::Control(_) => Verdict::Drop(reason),
+                Link::None | Link::Announced(_) | Link::Data(_) => {
+                    self.invalid(packet, &passing, reason)
+                }
+            };
+        }
+        let outcome = match cached {
+            Some(outcome) => {
+                self.rules.ruleset.count(outcome.hits, passing.frame.len());
+                outcome
+            }
+            None => self.ask_and_keep(key, tracked, packet, &passing),
+        };
+        if let Some(reason) = outcome.drop {
+            return Verdict::Drop(reason);
+        }
+        match (link, tracked.tcp) {
+            (Link::Control(session), Some(step)) => {
+                self.control(session, tracked.direction, step, packet, passing)
+            }
+            (Link::Announced(session) | Link::Data(session), Some(step)) => {
+                self.data(session, key, tracked.direction, step, &passing)
+            }
+            _ => Verdict::Forward,
+        }
+    }
+
+    /// A packet that begins a flow, or belongs to none. `None`: another worker was faster.
+    fn begin(
+        &mut self,
+        key: FlowKey,
+        from_low: bool,
+        tuple: &Tuple,
+        packet: &Packet,
+        ip: &Ip,
+        passing: &Passing<'_>,
+    ) -> Option<Verdict> {
+        let Passing { side, now, .. } = *passing;
+        let settings = &self.shared.settings.conntrack;
+        let mut flow = match Flow::begin(packet, side, from_low, settings, now) {
+            Ok(flow) => flow,
+            Err(reason) => return Some(self.invalid(packet, passing, reason)),
+        };
+        let expected = ExpectedTuple::of(tuple, side)
+            .filter(|expected| self.shared.expectations.is_expected(expected, now));
+        let state = if expected.is_some() {
+            CtState::Related
+        } else {
+            CtState::New
+        };
+        let outcome = self.ask(packet, passing, state, Direction::Original);
+        if let Some(reason) = outcome.drop {
+            return Some(Verdict::Drop(reason));
+        }
+        if outcome.cacheable {
+            let generation = self.rules.generation;
+            flow.cache(
+                Direction::Original,
+                CachedVerdict {
+                    generation,
+                    state,
+                    outcome,
+                },
+            );
+        }
+        if let Some(expected) = &expected {
+            // Claimed before it is inserted: of two SYNs at once, one gets it.
+            let claim = self.shared.expectations.claim(expected, key, now)?;
+            flow.link = Link::Announced(claim.session);
+            if let Some(older) = claim.replaced {
+                self.forget_unanswered(&older, now);
+            }
+        } else if outcome.helper.is_some()
+            && let L4::Tcp(segment) = &ip.l4
+        {
+            if segment.payload_bytes > 0 {
+                return Some(Verdict::Drop(DropReason::SynPayload));
+            }
+            flow.link = Link::Control(self.shared.sessions.reserve());
+        }
+        let mut evicted = Vec::new();
+        let inserted = self.shared.table.insert(key, flow, &mut evicted);
+        for removed in &evicted {
+            let why = "the flow table was full and nobody had answered it";
+            self.shared.flow_gone(removed, why, now, &self.counters);
+        }
+        match inserted {
+            Ok(()) => Some(Verdict::Forward),
+            Err(error) => {
+                if let Some(expected) = expected {
+                    self.shared.expectations.free(&expected, key);
+                }
+                match error {
+                    InsertError::Full => Some(Verdict::Drop(DropReason::TableFull)),
+                    InsertError::Exists => None,
+                }
+            }
+        }
+    }
+
+    /// An ICMP error: it is about the flow whose packet it quotes, or about nothing.
+    fn icmp_error(&mut self, packet: &Packet, ip: &Ip, passing: &Passing<'_>) -> Verdict {
+        const ICMP_HEADER_BYTES: usize = 8;
+        if !checksum_holds(passing, ip) {
+            return Verdict::Drop(DropReason::ChecksumBad);
+        }
+        let quote = passing
+            .frame
+            .get(ip.l4_offset + ICMP_HEADER_BYTES..ip.datagram.end);
+        let is_about = quote
+            .and_then(crate::wire::parse_quoted)
+            .and_then(|quoted| {
+                let tuple = Tuple::of_ip(&quoted, packet.ether.vlan_ids())?;
+                let (key, from_low) = self.shared.table.key(&tuple);
+                // Sent to whoever sent what it quotes, from where that was going.
+                let is_to_sender = quoted.src == ip.dst;
+                self.shared.table.with(&key, |flow| {
+                    let direction = flow.direction(from_low);
+                    is_to_sender
+                        && flow.expires > passing.now
+                        && flow.side_of(direction) == passing.side.other()
+                        && flow.can_have_sent(direction, &quoted.l4)
+                })
+            });
+        if is_about != Some(true) {
+            return self.invalid(packet, passing, DropReason::IcmpUnrelated);
+        }
+        verdict_of(
+            self.ask(packet, passing, CtState::Related, Direction::Original)
+                .drop,
+        )
+    }
+
+    /// A packet that is invalid to connection tracking: rules may accept it, else the reason is
+    /// what connection tracking found.
+    fn invalid(&mut self, packet: &Packet, passing: &Passing<'_>, why: DropReason) -> Verdict {
+        let outcome = self.ask(packet, passing, CtState::Invalid, Direction::Original);
+        verdict_of(outcome.drop.map(|_| why))
+    }
+
+    fn ask_and_keep(
+        &mut self,
+        key: &FlowKey,
+        tracked: &Tracked,
+        packet: &Packet,
+        passing: &Passing<'_>,
+    ) -> Outcome {
+        let outcome = self.ask(packet, passing, tracked.state, tracked.direction);
+        if outcome.cacheable {
+            let generation = self.rules.generation;
+            let kept = CachedVerdict {
+                generation,
+                state: tracked.state,
+                outcome,
+            };
+            self.shared
+                .table
+                .with(key, |flow| flow.cache(tracked.direction, kept));
+        }
+        outcome
+    }
+
+    fn ask(
+        &mut self,
+        packet: &Packet,
+        passing: &Passing<'_>,
+        state: CtState,
+        direction: Direction,
+    ) -> Outcome {
+        let query = Query {
+            packet,
+            side: passing.side,
+            state,
+            direction,
+        };
+        self.rules.ruleset.evaluate(&query, passing.frame.len())
+    }
+}
+
+fn ip_header<'a>(frame: &'a [u8], packet: &Packet) -> &'a [u8] {
+    let range = packet.ip.as_ref().map(|ip| ip.datagram.start..ip.l4_offset);
+    range.and_then(|range| frame.get(range)).unwrap_or_default()
+}
+
+fn verdict_of(drop: Option<DropReason>) -> Verdict {
+    drop.map_or(Verdict::Forward, Verdict::Drop)
+}
+
+fn is_closed(flow: &Flow<Outcome>) -> bool {
+    flow.tcp().is_some_and(|tcp| is_over(tcp.state()))
+}
+
+fn is_over(state: TcpState) -> bool {
+    matches!(state, TcpState::TimeWait | TcpState::Close)
+}
+
+/// Whether the transport checksum is right, as far as anybody must look: the kernel vouches for
+/// some, and those of a veth were never made.
+fn checksum_holds(passing: &Passing<'_>, ip: &Ip) -> bool {
+    passing.meta.checksum() != ChecksumState::Unknown
+        || !matches!(
+            ip.protocol,
+            proto::TCP | proto::UDP | proto::ICMP | proto::ICMPV6
+        )
+        || checksum::transport_is_right(passing.frame, ip)
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine")
+    }
+}

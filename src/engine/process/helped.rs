@@ -1,0 +1,220 @@
+//! Flows that have to do with a helper's session: control and data connections.
+
+use std::net::SocketAddr;
+
+use super::{Engine, Passing, is_over};
+use crate::conntrack::{
+    Direction, ExpectedTuple, Flow, FlowKey, Judgement, Link, TcpState, TcpStep, Time,
+};
+use crate::engine::shared::discard;
+use crate::engine::{Origin, OutFrame, Verdict};
+use crate::helper::ftp::{self, Control, Released, Step};
+use crate::observe::DropReason;
+use crate::rules::Outcome;
+use crate::wire::{Ip, L4, Packet, TcpFlags, TcpSegment, edit};
+
+impl Engine {
+    /// A newer SYN took over what this flow had claimed and never got.
+    pub(super) fn forget_unanswered(&self, key: &FlowKey, now: Time) {
+        if let Some(removed) = self.shared.table.remove_if(key, Flow::is_half_open) {
+            let why = "a newer connection took its place";
+            self.shared.flow_gone(&removed, why, now, &self.counters);
+        }
+    }
+
+    /// A segment of a control connection.
+    pub(super) fn control(
+        &mut self,
+        id: u64,
+        direction: Direction,
+        step: TcpStep,
+        packet: &Packet,
+        passing: Passing<'_>,
+    ) -> Verdict {
+        let Some((ip, segment)) = tcp_of(packet) else {
+            return Verdict::Forward;
+        };
+        let flags = segment.flags;
+        let is_syn = flags.has(TcpFlags::SYN);
+        if is_syn && segment.payload_bytes > 0 {
+            return Verdict::Drop(DropReason::SynPayload);
+        }
+        if flags.has(TcpFlags::URG) && segment.payload_bytes == 0 {
+            // A receiver would take the byte out of what comes later.
+            edit::clear_urgent(passing.frame, ip, passing.meta.checksum());
+        }
+        let Some(session) = self.shared.sessions.find(id) else {
+            return self.without_session(id, direction, step, packet, &passing);
+        };
+        let Passing {
+            side,
+            frame,
+            meta,
+            is_assembled,
+            now,
+            out,
+        } = passing;
+        let cx = self.shared.context(now);
+        let mut released = Released::default();
+        let mut locked = ftp::lock(&session);
+        let read = match step.judgement {
+            Judgement::Ignored if segment.seq_len() > 0 && !is_syn => {
+                return Verdict::Drop(DropReason::HelperInvalid);
+            }
+            Judgement::Restarted => {
+                let client = segment.ack.wrapping_sub(1);
+                released.discarded = locked.restart(client, segment.seq, &cx);
+                Step::Forward
+            }
+            Judgement::Valid | Judgement::ValidNoRenewal => {
+                if is_syn {
+                    locked.syn(direction, segment.seq);
+                }
+                locked.segment(
+                    direction,
+                    frame,
+                    ip,
+                    meta,
+                    !is_assembled,
+                    &mut released,
+                    &cx,
+                )
+            }
+            _ => Step::Forward,
+        };
+        drop(locked);
+        out.frames
+            .extend(released.frames.into_iter().map(|frame| OutFrame {
+                to: side.other(),
+                origin: Origin::Released,
+                frame,
+            }));
+        for frame in &released.discarded {
+            discard(frame, DropReason::HelperRewrite, &self.counters);
+        }
+        if is_over(step.after) && !is_over(step.before) {
+            let why = match step.after {
+                TcpState::Close => "reset",
+                _ => "both ends said goodbye",
+            };
+            self.shared.end_session(&session, why, now, &self.counters);
+        }
+        match read {
+            Step::Forward => Verdict::Forward,
+            Step::Drop(reason) => Verdict::Drop(reason),
+            Step::Hold => Verdict::Held,
+        }
+    }
+
+    /// A segment of a control connection that the server has not answered yet.
+    fn without_session(
+        &self,
+        id: u64,
+        direction: Direction,
+        step: TcpStep,
+        packet: &Packet,
+        passing: &Passing<'_>,
+    ) -> Verdict {
+        let Some((ip, segment)) = tcp_of(packet) else {
+            return Verdict::Forward;
+        };
+        let flags = segment.flags;
+        let is_answer = flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK);
+        if is_answer && direction == Direction::Reply && step.judgement == Judgement::Valid {
+            let control = Control {
+                client: SocketAddr::new(ip.dst, segment.dst_port),
+                server: SocketAddr::new(ip.src, segment.src_port),
+                client_side: passing.side.other(),
+                vlan: packet.ether.vlan_ids(),
+            };
+            let cx = self.shared.context(passing.now);
+            let session = self.shared.sessions.begin(id, control, &cx);
+            let mut session = ftp::lock(&session);
+            // It acknowledges the client's SYN, which carried nothing.
+            session.syn(Direction::Original, segment.ack.wrapping_sub(1));
+            session.syn(Direction::Reply, segment.seq);
+            return Verdict::Forward;
+        }
+        // Nobody opens a control connection from both ends, and nothing is said before it is open.
+        let is_syn_of_server = flags.has(TcpFlags::SYN) && direction == Direction::Reply;
+        let says_something = segment.payload_bytes > 0 || flags.has(TcpFlags::FIN);
+        if says_something || (is_syn_of_server && !is_answer) {
+            return Verdict::Drop(DropReason::HelperInvalid);
+        }
+        Verdict::Forward
+    }
+
+    /// A segment of a data connection.
+    pub(super) fn data(
+        &mut self,
+        id: u64,
+        key: &FlowKey,
+        direction: Direction,
+        step: TcpStep,
+        passing: &Passing<'_>,
+    ) -> Verdict {
+        use TcpState::{SynRecv, SynSent, SynSent2};
+        if step.before == step.after {
+            return Verdict::Forward;
+        }
+        let was_waiting = matches!(step.before, SynSent | SynSent2);
+        let shared = &self.shared;
+        let about = |flow: &mut Flow<Outcome>| {
+            let [low, high] = key.ends().map(SocketAddr::from);
+            let (from, to) = if flow.original_is_low {
+                (low, high)
+            } else {
+                (high, low)
+            };
+            let expected = ExpectedTuple {
+                from: from.ip(),
+                to: to.ip(),
+                port: to.port(),
+                side: flow.side_of(Direction::Original),
+                vlan: key.vlan(),
+            };
+            if is_over(step.after) {
+                flow.link = Link::None;
+            } else if flow.link == Link::Announced(id) && step.after == SynRecv {
+                flow.link = Link::Data(id);
+            }
+            (from, to, expected, flow.bytes)
+        };
+        let Some((from, to, expected, bytes)) = shared.table.with(key, about) else {
+            return Verdict::Forward;
+        };
+        let cx = shared.context(passing.now);
+        let session = shared.sessions.find(id);
+        if was_waiting && step.after == SynRecv {
+            // Final at the SYN-ACK.
+            if !shared.expectations.confirm(&expected, *key) {
+                shared.table.with(key, |flow| flow.link = Link::None);
+                let _ = shared.table.remove(key);
+                return Verdict::Drop(DropReason::ExpectationGone);
+            }
+            if let Some(session) = session {
+                ftp::lock(&session).data_begun(from, to, &cx);
+            }
+        } else if was_waiting && is_over(step.after) {
+            if direction == Direction::Reply {
+                shared.expectations.free(&expected, *key);
+            }
+        } else if is_over(step.after)
+            && !is_over(step.before)
+            && let Some(session) = session
+        {
+            ftp::lock(&session).data_ended(from, to, bytes, &cx);
+        }
+        Verdict::Forward
+    }
+}
+
+fn tcp_of(packet: &Packet) -> Option<(&Ip, &TcpSegment)> {
+    match packet.ip.as_ref() {
+        Some(ip) => match &ip.l4 {
+            L4::Tcp(segment) => Some((ip, segment)),
+            _ => None,
+        },
+        None => None,
+    }
+}

@@ -1,0 +1,233 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+
+use arc_swap::ArcSwap;
+
+use super::Settings;
+use crate::conntrack::{
+    Direction, Expectations, ExpectedTuple, FlowKey, FragmentStore, Link, Removed, Table, Time,
+};
+use crate::helper::ftp::{self, Context, Sessions};
+use crate::observe::{Counters, DropReason, EventQueue};
+use crate::rules::{Outcome, Ruleset};
+use crate::wire::OwnedFrame;
+
+/// A silent control connection whose data connections live is looked at again after this.
+const NEEDED_AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+const FIRST_GENERATION: u32 = 1;
+
+/// What all workers share: flows, expectations, sessions, rules, events.
+#[derive(Debug)]
+pub struct Shared {
+    pub(super) settings: Settings,
+    pub(super) rules: ArcSwap<Published>,
+    generation: AtomicU32,
+    pub(super) table: Table<Outcome>,
+    pub(super) expectations: Expectations,
+    pub(super) sessions: Sessions,
+    pub(super) fragments: FragmentStore,
+    events: EventQueue,
+    next_part: AtomicUsize,
+}
+
+/// The ruleset in force. A cached verdict is good for one generation.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) generation: u32,
+    pub(super) ruleset: Ruleset,
+}
+
+/// Numbers for `lotus status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Flows tracked now.
+    pub flows: u64,
+    /// Flows that ever began.
+    pub flows_begun: u64,
+    /// FTP control connections now.
+    pub sessions: u64,
+    /// FTP control connections that ever began.
+    pub sessions_begun: u64,
+    /// Expectations (open data ports) now.
+    pub expectations: u64,
+    /// Data ports ever opened.
+    pub ports_opened: u64,
+    /// Data ports that were used.
+    pub ports_used: u64,
+    /// Commands refused.
+    pub refused: u64,
+    /// Events that were lost because nobody took them.
+    pub events_lost: u64,
+}
+
+impl Shared {
+    /// Shared state for any number of engines.
+    #[must_use]
+    pub fn new(ruleset: Ruleset, settings: Settings) -> Arc<Shared> {
+        Arc::new(Shared {
+            table: Table::new(settings.conntrack.max_flows),
+            rules: ArcSwap::from_pointee(Published {
+                generation: FIRST_GENERATION,
+                ruleset,
+            }),
+            generation: AtomicU32::new(FIRST_GENERATION),
+            expectations: Expectations::default(),
+            sessions: Sessions::default(),
+            fragments: FragmentStore::default(),
+            events: EventQueue::default(),
+            next_part: AtomicUsize::new(0),
+            settings,
+        })
+    }
+
+    /// Events that wait to be taken.
+    #[must_use]
+    pub fn events(&self) -> &EventQueue {
+        &self.events
+    }
+
+    /// The number of the ruleset in force.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Works on the ruleset in force.
+    pub fn with_rules<R>(&self, work: impl FnOnce(&Ruleset) -> R) -> R {
+        work(&self.rules.load().ruleset)
+    }
+
+    /// Numbers as they stand.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals {
+            flows: self.table.len() as u64,
+            flows_begun: self.table.begun(),
+            sessions: self.sessions.live() as u64,
+            sessions_begun: self.sessions.begun(),
+            expectations: self.expectations.len() as u64,
+            ports_opened: self.expectations.made(),
+            ports_used: self.expectations.used(),
+            refused: self.sessions.refused(),
+            events_lost: self.events.lost(),
+        }
+    }
+
+    /// How many parts the flow table has, for [`Shared::tick`].
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        self.table.parts()
+    }
+
+    /// Does what time does: expires flows, expectations and fragments. Call it every 50 ms or so
+    /// from one thread; it looks at `budget` parts of the flow table, the next ones each time.
+    /// `counters` is the caller's own block: what was held and is now dropped is counted there.
+    pub fn tick(&self, now: Time, budget: usize, counters: &Counters) {
+        for frame in self.fragments.sweep(now) {
+            discard(&frame, DropReason::FragmentTimeout, counters);
+        }
+        for (tuple, session) in self.expectations.sweep(now) {
+            if let Some(session) = self.sessions.find(session) {
+                ftp::lock(&session).expired(&tuple, &self.context(now));
+            }
+        }
+        let mut expired = Vec::new();
+        for _ in 0..budget.min(self.parts()) {
+            let part = self.next_part.fetch_add(1, Relaxed) % self.parts();
+            self.table.expired_in(part, now, &mut expired);
+        }
+        for key in expired {
+            self.expire(&key, now, counters);
+        }
+    }
+
+    /// Forgets a flow whose time is over, unless somebody needs it.
+    pub(super) fn expire(&self, key: &FlowKey, now: Time, counters: &Counters) {
+        let link = self
+            .table
+            .with(key, |flow| (flow.expires <= now).then_some(flow.link));
+        if let Some(Some(Link::Control(id))) = link
+            && let Some(session) = self.sessions.find(id)
+            && ftp::lock(&session).is_needed(now)
+        {
+            self.table
+                .with(key, |flow| flow.expires = now + NEEDED_AGAIN);
+            return;
+        }
+        if let Some(removed) = self.table.remove_if(key, |flow| flow.expires <= now) {
+            self.flow_gone(&removed, "nothing was said for too long", now, counters);
+        }
+    }
+
+    /// Whatever depended on a flow that left the table.
+    pub(super) fn flow_gone(
+        &self,
+        removed: &Removed<Outcome>,
+        why: &'static str,
+        now: Time,
+        counters: &Counters,
+    ) {
+        let cx = self.context(now);
+        match removed.flow.link {
+            Link::None => {}
+            Link::Control(id) => {
+                if let Some(session) = self.sessions.remove(id) {
+                    self.end_session(&session, why, now, counters);
+                }
+            }
+            Link::Announced(_) | Link::Data(_) => {
+                let [low, high] = removed.key.ends().map(SocketAddr::from);
+                let (from, to) = if removed.flow.original_is_low {
+                    (low, high)
+                } else {
+                    (high, low)
+                };
+                if let Link::Data(id) = removed.flow.link {
+                    if let Some(session) = self.sessions.find(id) {
+                        ftp::lock(&session).data_ended(from, to, removed.flow.bytes, &cx);
+                    }
+                    return;
+                }
+                let tuple = ExpectedTuple {
+                    from: from.ip(),
+                    to: to.ip(),
+                    port: to.port(),
+                    side: removed.flow.side_of(Direction::Original),
+                    vlan: removed.key.vlan(),
+                };
+                self.expectations.free(&tuple, removed.key);
+            }
+        }
+    }
+
+    /// Ends a session and drops what it held.
+    pub(super) fn end_session(
+        &self,
+        session: &ftp::SharedSession,
+        why: &'static str,
+        now: Time,
+        counters: &Counters,
+    ) {
+        for frame in ftp::lock(session).end(why, &self.context(now)) {
+            discard(&frame, DropReason::HelperHeld, counters);
+        }
+    }
+
+    pub(super) fn context(&self, now: Time) -> Context<'_> {
+        Context {
+            expectations: &self.expectations,
+            events: &self.events,
+            held_bytes: self.sessions.held_bytes(),
+            settings: &self.settings.ftp,
+            now,
+        }
+    }
+}
+
+/// A frame that was held ends here.
+pub(super) fn discard(frame: &OwnedFrame, reason: DropReason, counters: &Counters) {
+    let bytes = frame.frame().len();
+    counters.unheld(bytes);
+    counters.dropped(reason, bytes);
+}
