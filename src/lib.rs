@@ -24,6 +24,7 @@
 pub mod conntrack;
 pub mod engine;
 pub mod helper;
+pub mod io;
 pub mod observe;
 pub mod rules;
 pub mod wire;
