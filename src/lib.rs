@@ -21,10 +21,12 @@
 
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod conntrack;
 pub mod engine;
 pub mod helper;
 pub mod io;
 pub mod observe;
 pub mod rules;
+pub mod runtime;
 pub mod wire;

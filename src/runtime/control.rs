@@ -1,0 +1,420 @@
+//! The control socket: one JSON request a line, one JSON answer a line.
+//!
+//! It is an abstract Unix socket, so it lives in the network namespace in which lotus runs and
+//! vanishes with the process. Only root and the user that runs lotus are answered.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
+use serde::Deserialize;
+
+use super::status::{PROTOCOL_VERSION, Status};
+
+/// Longest request; the longest one there is has 24 bytes.
+const REQUEST_BYTES: usize = 4096;
+/// Longest answer that a client takes; a status with every drop reason has about 4 KiB.
+const ANSWER_BYTES: u64 = 1 << 20;
+/// Clients at a time; more wait in the backlog of the socket.
+const CONNECTIONS: usize = 8;
+/// A client that neither asks nor reads for so long is hung up on.
+const IDLE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client waits for lotus. It answers within a millisecond unless the machine is full.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+const NAME_PREFIX: &str = "lotus/control/";
+/// `__SO_ACCEPTCON` in /proc/net/unix: a socket that listens.
+const LISTENING: u32 = 1 << 16;
+
+/// The two ports that a control socket is named after.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// Name of the inside interface.
+    pub inside: String,
+    /// Name of the outside interface.
+    pub outside: String,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}", self.inside, self.outside)
+    }
+}
+
+impl Address {
+    fn socket(&self) -> io::Result<SocketAddr> {
+        SocketAddr::from_abstract_name(format!("{NAME_PREFIX}{self}"))
+    }
+
+    /// Those of all lotus processes in this network namespace.
+    ///
+    /// # Errors
+    ///
+    /// `/proc` cannot be read.
+    pub fn all() -> io::Result<Vec<Address>> {
+        let table = std::fs::read("/proc/self/net/unix")?;
+        Ok(listening(&String::from_utf8_lossy(&table)))
+    }
+}
+
+/// Reads /proc/net/unix: `Num RefCount Protocol Flags Type St Inode Path`.
+fn listening(table: &str) -> Vec<Address> {
+    let mut found: Vec<Address> = table
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
+            let name = fields
+                .nth(3)?
+                .strip_prefix('@')?
+                .strip_prefix(NAME_PREFIX)?;
+            // A '+' is legal in the name of an interface, but nobody has that; take the first.
+            let (inside, outside) = name.split_once('+')?;
+            (flags & LISTENING != 0).then(|| Address {
+                inside: inside.to_owned(),
+                outside: outside.to_owned(),
+            })
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Why a running lotus could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens, or the conversation broke.
+    #[error("cannot talk to the lotus between {0}: {1}")]
+    Io(Address, io::Error),
+    /// Another user's program has taken the name.
+    #[error(
+        "the control socket for {address} belongs to user {uid}, not to root or you: it is not asked"
+    )]
+    Stranger {
+        /// The socket's name.
+        address: Address,
+        /// Whose it is.
+        uid: u32,
+    },
+    /// It said no.
+    #[error("the lotus between {0} answers: {1}")]
+    Refused(Address, String),
+    /// It speaks another protocol.
+    #[error("the lotus between {0} answers something else than a status: {1}")]
+    Strange(Address, serde_json::Error),
+}
+
+/// Asks for the status.
+///
+/// # Errors
+///
+/// See [`AskError`].
+pub fn ask_status(address: &Address) -> Result<Status, AskError> {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    let stream = address
+        .socket()
+        .and_then(|socket| UnixStream::connect_addr(&socket))
+        .map_err(|error| AskError::Io(address.clone(), error))?;
+    let failed = |error| AskError::Io(address.clone(), error);
+    let uid = peer(&stream).map_err(failed)?;
+    if !may_speak(uid) {
+        return Err(AskError::Stranger {
+            address: address.clone(),
+            uid,
+        });
+    }
+    let line = exchange(&stream).map_err(failed)?;
+    if let Ok(Refusal { error }) = serde_json::from_str(&line) {
+        return Err(AskError::Refused(address.clone(), error));
+    }
+    serde_json::from_str(&line).map_err(|error| AskError::Strange(address.clone(), error))
+}
+
+fn exchange(mut stream: &UnixStream) -> io::Result<String> {
+    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+    stream.set_write_timeout(Some(ANSWER_PATIENCE))?;
+    // A server that refuses this user may have hung up already; its answer tells why.
+    let sent = writeln!(stream, r#"{{"v":{PROTOCOL_VERSION},"cmd":"status"}}"#);
+    let mut line = String::new();
+    let read = BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut line);
+    if line.ends_with('\n') {
+        return Ok(line);
+    }
+    sent?;
+    match read {
+        Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer within {} s", ANSWER_PATIENCE.as_secs()),
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+fn peer(stream: &UnixStream) -> io::Result<u32> {
+    Ok(socket_peercred(stream)?.uid.as_raw())
+}
+
+/// Root, and the user that this process runs as.
+fn may_speak(uid: u32) -> bool {
+    uid == 0 || uid == geteuid().as_raw()
+}
+
+/// The thread that answers. Dropping it ends it and frees the name.
+#[derive(Debug)]
+pub struct ControlServer {
+    /// Closing this end wakes the thread.
+    wake: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ControlServer {
+    /// Takes the name and answers with what `status` says at that moment.
+    ///
+    /// # Errors
+    ///
+    /// The name is taken, or there is no thread to be had.
+    pub fn start(
+        address: &Address,
+        status: impl Fn() -> Status + Send + 'static,
+    ) -> io::Result<ControlServer> {
+        let listener = UnixListener::bind_addr(&address.socket()?)?;
+        listener.set_nonblocking(true)?;
+        let (wake, woken) = UnixStream::pair()?;
+        let thread = thread::Builder::new()
+            .name("lotus-control".to_owned())
+            .spawn(move || {
+                Server {
+                    listener,
+                    woken,
+                    connections: Vec::new(),
+                    status,
+                }
+                .serve();
+            })?;
+        Ok(ControlServer {
+            wake: Some(wake),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        self.wake.take();
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been printed by the hook already.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Server<F> {
+    listener: UnixListener,
+    woken: UnixStream,
+    connections: Vec<Connection>,
+    status: F,
+}
+
+impl<F: Fn() -> Status> Server<F> {
+    fn serve(mut self) {
+        loop {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(rustix::io::Errno::INTR) => continue,
+                // Out of kernel memory; nothing here is worth a busy loop.
+                Err(_) => {
+                    thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
+            };
+            if ready.woken {
+                return;
+            }
+            let status = &self.status;
+            let mut index = 0;
+            self.connections.retain_mut(|connection| {
+                let ready = ready.connections.get(index).copied().unwrap_or_default();
+                index += 1;
+                connection.go_on(ready, status)
+            });
+            if ready.listener {
+                self.accept();
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<Ready, rustix::io::Errno> {
+        let mut fds = vec![PollFd::new(&self.woken, PollFlags::IN)];
+        for connection in &self.connections {
+            let wish = if connection.answer.is_empty() {
+                PollFlags::IN
+            } else {
+                PollFlags::OUT
+            };
+            fds.push(PollFd::new(&connection.stream, wish));
+        }
+        if self.connections.len() < CONNECTIONS {
+            fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        }
+        let timeout = self
+            .connections
+            .iter()
+            .map(|connection| {
+                connection
+                    .deadline
+                    .saturating_duration_since(Instant::now())
+            })
+            .min()
+            .and_then(|left| Timespec::try_from(left).ok());
+        poll(&mut fds, timeout.as_ref())?;
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let (woken, rest) = ready
+            .split_first()
+            .map_or((false, &[][..]), |(&w, rest)| (w, rest));
+        let (connections, listener) = rest.split_at(self.connections.len());
+        Ok(Ready {
+            woken,
+            connections: connections.to_vec(),
+            listener: listener.first().copied().unwrap_or_default(),
+        })
+    }
+
+    fn accept(&mut self) {
+        while self.connections.len() < CONNECTIONS {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // No descriptors are left, perhaps: not at once again.
+                Err(_) => return thread::sleep(Duration::from_millis(100)),
+            };
+            let Ok(uid) = peer(&stream) else { continue };
+            if stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            let mut connection = Connection {
+                stream,
+                request: Vec::new(),
+                answer: Vec::new(),
+                closing: false,
+                deadline: Instant::now() + IDLE_PATIENCE,
+            };
+            if !may_speak(uid) {
+                connection.refuse("only root and the user that runs lotus may ask; try sudo");
+            }
+            self.connections.push(connection);
+        }
+    }
+}
+
+struct Ready {
+    woken: bool,
+    connections: Vec<bool>,
+    listener: bool,
+}
+
+struct Connection {
+    stream: UnixStream,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+    /// Hang up when the answer is out.
+    closing: bool,
+    deadline: Instant,
+}
+
+impl Connection {
+    /// Does what can be done without waiting; returns whether to keep the connection.
+    fn go_on(&mut self, ready: bool, status: &impl Fn() -> Status) -> bool {
+        if !ready {
+            return Instant::now() < self.deadline;
+        }
+        let went = if self.answer.is_empty() {
+            self.read(status)
+        } else {
+            Ok(true)
+        };
+        match went.and_then(|open| Ok(open && self.write(status)?)) {
+            Ok(open) => {
+                self.deadline = Instant::now() + IDLE_PATIENCE;
+                open
+            }
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    fn read(&mut self, status: &impl Fn() -> Status) -> io::Result<bool> {
+        let mut chunk = [0; REQUEST_BYTES];
+        let count = self.stream.read(&mut chunk)?;
+        self.request.extend_from_slice(&chunk[..count]);
+        self.take_requests(status);
+        Ok(count > 0)
+    }
+
+    fn write(&mut self, status: &impl Fn() -> Status) -> io::Result<bool> {
+        while !self.answer.is_empty() {
+            let count = self.stream.write(&self.answer)?;
+            self.answer.drain(..count);
+            if self.answer.is_empty() && !self.closing {
+                self.take_requests(status);
+            }
+        }
+        Ok(!self.closing)
+    }
+
+    /// Answers one complete line; the next one waits until that answer is out.
+    fn take_requests(&mut self, status: &impl Fn() -> Status) {
+        match self.request.iter().position(|&byte| byte == b'\n') {
+            Some(end) if end <= REQUEST_BYTES => {
+                let line: Vec<u8> = self.request.drain(..=end).collect();
+                self.answer = answer(&line, status);
+            }
+            None if self.request.len() <= REQUEST_BYTES => {}
+            _ => self.refuse("the request is longer than 4096 bytes"),
+        }
+    }
+
+    fn refuse(&mut self, why: &str) {
+        self.answer = refusal(why);
+        self.closing = true;
+    }
+}
+
+fn answer(line: &[u8], status: &impl Fn() -> Status) -> Vec<u8> {
+    #[derive(Deserialize)]
+    struct Request {
+        v: u32,
+        cmd: String,
+    }
+    match serde_json::from_slice::<Request>(line) {
+        Err(error) => refusal(&format!("not a request: {error}")),
+        Ok(Request { v, .. }) if v != PROTOCOL_VERSION => refusal(&format!(
+            "protocol version {v} is not spoken here, only {PROTOCOL_VERSION}"
+        )),
+        Ok(Request { cmd, .. }) if cmd == "status" => match serde_json::to_vec(&status()) {
+            Ok(mut text) => {
+                text.push(b'\n');
+                text
+            }
+            Err(error) => refusal(&format!("the status cannot be written: {error}")),
+        },
+        Ok(_) => refusal("unknown command; there is: status"),
+    }
+}
+
+fn refusal(why: &str) -> Vec<u8> {
+    let mut text = serde_json::json!({"v": PROTOCOL_VERSION, "error": why}).to_string();
+    text.push('\n');
+    text.into_bytes()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+use super::*;
+use crate::engine::Totals;
+use crate::observe::Snapshot;
+use crate::runtime::status::{LinkState, Mode, Spread, Subject};
+
+/// Names of their own for each test, so that tests run side by side.
+fn address(test: &str) -> Address {
+    Address {
+        inside: format!("t{}", std::process::id()),
+        outside: test.to_owned(),
+    }
+}
+
+fn status() -> Status {
+    let subject = Subject {
+        mode: Mode::Firewall,
+        names: ["a".to_owned(), "b".to_owned()],
+        links: [(1500, LinkState::Up); 2],
+        workers: 1,
+        rules: "none".to_owned(),
+    };
+    let totals = Totals {
+        flows: 42,
+        ..Totals::default()
+    };
+    Status::new(
+        &subject,
+        Duration::from_secs(1),
+        &totals,
+        Spread::default(),
+        &Snapshot::of([]),
+    )
+}
+
+fn connect(address: &Address) -> UnixStream {
+    let stream = UnixStream::connect_addr(&address.socket().unwrap()).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    stream
+}
+
+fn line(stream: &UnixStream) -> String {
+    let mut text = String::new();
+    BufReader::new(stream).read_line(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_running_one_is_found_asked_and_gone_when_dropped() {
+    let address = address("ask");
+    let server = ControlServer::start(&address, status).unwrap();
+    assert!(Address::all().unwrap().contains(&address));
+    assert_eq!(ask_status(&address).unwrap().flows, 42);
+    let second = ControlServer::start(&address, status).unwrap_err();
+    assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+    drop(server);
+    assert!(!Address::all().unwrap().contains(&address));
+    assert!(matches!(ask_status(&address), Err(AskError::Io(..))));
+}
+
+#[test]
+fn several_requests_on_one_connection_however_they_are_cut() {
+    let address = address("cut");
+    let _server = ControlServer::start(&address, status).unwrap();
+    let mut stream = connect(&address);
+    let request = b"{\"v\":1,\"cmd\":\"status\"}\n".repeat(3);
+    for piece in request.chunks(5) {
+        stream.write_all(piece).unwrap();
+    }
+    let mut reader = BufReader::new(&stream);
+    for _ in 0..3 {
+        let mut text = String::new();
+        reader.read_line(&mut text).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status());
+    }
+}
+
+#[test]
+fn wrong_requests_get_an_answer_that_says_why() {
+    let address = address("wrong");
+    let _server = ControlServer::start(&address, status).unwrap();
+    for (request, part) in [
+        ("\n", "not a request"),
+        ("{\"v\":1,\"cmd\":\"halt\"}\n", "unknown command"),
+        ("{\"v\":2,\"cmd\":\"status\"}\n", "version 2 is not spoken"),
+        ("\u{0}\u{1b}[2J\n", "not a request"),
+    ] {
+        let mut stream = connect(&address);
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = line(&stream);
+        assert!(
+            answer.contains("\"error\"") && answer.contains(part),
+            "{request:?}: {answer}"
+        );
+    }
+    let mut stream = connect(&address);
+    stream.write_all(&[b'x'; 5000]).unwrap();
+    assert!(line(&stream).contains("longer than 4096"));
+    let mut rest = Vec::new();
+    // Hung up: with unread bytes left the kernel reports it as a reset.
+    assert!(matches!(stream.read_to_end(&mut rest), Ok(0) | Err(_)));
+    assert_eq!(ask_status(&address).unwrap().flows, 42);
+}
+
+#[test]
+fn clients_that_say_nothing_do_not_keep_the_end_waiting() {
+    let address = address("idle");
+    let server = ControlServer::start(&address, status).unwrap();
+    let silent: Vec<UnixStream> = (0..CONNECTIONS - 1).map(|_| connect(&address)).collect();
+    assert_eq!(ask_status(&address).unwrap().flows, 42);
+    let begun = Instant::now();
+    drop(server);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    drop(silent);
+}
+
+#[test]
+fn only_listening_sockets_of_lotus_are_listed() {
+    let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+        0000000000000000: 00000002 00000000 00010000 0001 01 1 @lotus/control/eth1+eth2\n\
+        0000000000000000: 00000003 00000000 00000000 0001 03 2 @lotus/control/eth3+eth4\n\
+        0000000000000000: 00000002 00000000 00010000 0001 01 3 /run/lotus/control/a+b\n\
+        0000000000000000: 00000003 00000000 00000000 0001 03 4\n\
+        0000000000000000: 00000002 00000000 00010000 0001 01 5 @lotus/port/eth1\n";
+    let expected = Address {
+        inside: "eth1".to_owned(),
+        outside: "eth2".to_owned(),
+    };
+    assert_eq!(listening(table), [expected]);
+}

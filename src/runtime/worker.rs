@@ -1,0 +1,435 @@
+//! The loop of one worker: batches in at both ports, verdicts, batches out.
+
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::conntrack::Time;
+use crate::engine::{Engine, Origin, Out, OutFrame, Verdict};
+use crate::io::{BATCH_FRAMES, Port, Received, Sent};
+use crate::observe::{Counters, DropReason};
+use crate::wire::{Meta, Side, VNET_HEADER_BYTES};
+
+/// Why a worker's loop ended.
+#[derive(Debug)]
+pub enum Exit {
+    /// The stop flag was set.
+    Stopped,
+    /// A port can't go on. [`io::ErrorKind::NotFound`] if its interface is gone.
+    Port {
+        /// Which one.
+        side: Side,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// How a worker waits for frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polling {
+    /// Looks again and again for this long, then sleeps until a frame comes. Waking takes some
+    /// 50 us on a virtual machine, so that spinning about as long again costs little.
+    Adaptive {
+        /// How long to look before sleeping.
+        spin: Duration,
+    },
+    /// Never sleeps: the lowest latency, for a whole core.
+    Spin,
+}
+
+impl Default for Polling {
+    fn default() -> Self {
+        Polling::Adaptive {
+            spin: Duration::from_micros(50),
+        }
+    }
+}
+
+/// Who decides on frames: the engine, or nobody.
+pub trait Judge: Send {
+    /// As [`Engine::process`], which says who counts what.
+    fn judge(
+        &mut self,
+        side: Side,
+        frame: &mut [u8],
+        meta: &Meta,
+        now: Time,
+        out: &mut Out,
+    ) -> Verdict;
+}
+
+impl Judge for Engine {
+    fn judge(
+        &mut self,
+        side: Side,
+        frame: &mut [u8],
+        meta: &Meta,
+        now: Time,
+        out: &mut Out,
+    ) -> Verdict {
+        self.process(side, frame, meta, now, out)
+    }
+}
+
+/// Forwards everything: a wire, to measure against and to find out what is lotus's fault.
+#[derive(Debug)]
+pub struct Passthrough {
+    counters: Arc<Counters>,
+}
+
+impl Passthrough {
+    /// Counts in `counters`, which is this worker's own block.
+    #[must_use]
+    pub fn new(counters: Arc<Counters>) -> Passthrough {
+        Passthrough { counters }
+    }
+}
+
+impl Judge for Passthrough {
+    fn judge(&mut self, side: Side, frame: &mut [u8], _: &Meta, _: Time, _: &mut Out) -> Verdict {
+        self.counters.received(side.index(), frame.len());
+        Verdict::Forward
+    }
+}
+
+/// One worker: both ports as it has them, who judges, and its own block of counters.
+#[derive(Debug)]
+pub struct Worker<P, J> {
+    ports: [P; 2],
+    judge: J,
+    counters: Arc<Counters>,
+    polling: Polling,
+    scratch: Scratch,
+}
+
+/// Used again for each batch, so that none of it is allocated anew.
+#[derive(Debug)]
+struct Scratch {
+    /// For each frame of the batch whether it is to be forwarded.
+    forward: [bool; BATCH_FRAMES],
+    out: Out,
+    /// Frames that leave beside those of the batch, each with the index of the one that it follows.
+    beside: Vec<(usize, OutFrame)>,
+    results: Vec<Sent>,
+}
+
+/// The longest time that the stop flag, a vanished interface or lost frames go unseen.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+
+/// How long one sleep lasts at most; half of the above, so that a slow wake-up does not break it.
+const SLEEP: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// The same for ports that can't be waited for (memory, files).
+const NAP: Duration = Duration::from_micros(100);
+
+impl<P: Port, J: Judge> Worker<P, J> {
+    /// A worker between two ports, in the order of [`Side::BOTH`].
+    #[must_use]
+    pub fn new(ports: [P; 2], judge: J, counters: Arc<Counters>, polling: Polling) -> Self {
+        let scratch = Scratch {
+            forward: [false; BATCH_FRAMES],
+            out: Out::default(),
+            beside: Vec::with_capacity(BATCH_FRAMES),
+            results: Vec::with_capacity(BATCH_FRAMES),
+        };
+        Worker {
+            ports,
+            judge,
+            counters,
+            polling,
+            scratch,
+        }
+    }
+
+    /// Works until `stop` is set or a port is gone for good.
+    pub fn run(&mut self, stop: &AtomicBool) -> Exit {
+        let ended = self.work(stop);
+        // What was lost up to the end counts too, and what nobody will take out of the rings.
+        for port in &mut self.ports {
+            self.counters.ring_lost(port.abandon());
+        }
+        self.count_lost();
+        match ended {
+            Ok(()) => Exit::Stopped,
+            Err((side, error)) => Exit::Port { side, error },
+        }
+    }
+
+    /// One batch in each direction; returns how many frames there were.
+    ///
+    /// # Errors
+    ///
+    /// The port that can't go on, and why.
+    pub fn turn(&mut self, now: Time) -> Result<usize, (Side, io::Error)> {
+        let mut frames = 0;
+        for side in Side::BOTH {
+            frames += self.one_way(side, now).map_err(|error| (side, error))?;
+        }
+        Ok(frames)
+    }
+
+    fn work(&mut self, stop: &AtomicBool) -> Result<(), (Side, io::Error)> {
+        let mut busy_at = clock();
+        let mut housekeeping_at = busy_at;
+        while !stop.load(Ordering::Relaxed) {
+            let now = clock();
+            if now >= housekeeping_at {
+                housekeeping_at = now + HOUSEKEEPING;
+                self.check()?;
+                self.count_lost();
+            }
+            if self.turn(now)? > 0 {
+                busy_at = now;
+                continue;
+            }
+            match self.polling {
+                Polling::Adaptive { spin } if now.since(busy_at) >= spin => self.sleep()?,
+                Polling::Adaptive { .. } | Polling::Spin => std::hint::spin_loop(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a frame at either port.
+    fn sleep(&mut self) -> Result<(), (Side, io::Error)> {
+        let [inside, outside] = &self.ports;
+        let (Some(inside), Some(outside)) = (inside.descriptor(), outside.descriptor()) else {
+            thread::sleep(NAP);
+            return Ok(());
+        };
+        let mut waiting = [inside, outside].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        // An error of poll itself (a signal came) is answered by looking for frames again.
+        if poll(&mut waiting, Some(&SLEEP)).is_err() {
+            return Ok(());
+        }
+        let usual = PollFlags::IN;
+        if waiting.iter().all(|port| usual.contains(port.revents())) {
+            return Ok(());
+        }
+        // The link went down, or the interface away. This also clears the error, so that the next
+        // sleep is one.
+        self.check()
+    }
+
+    fn check(&mut self) -> Result<(), (Side, io::Error)> {
+        for (side, port) in Side::BOTH.into_iter().zip(&mut self.ports) {
+            port.check().map_err(|error| (side, error))?;
+        }
+        Ok(())
+    }
+
+    fn count_lost(&mut self) {
+        for port in &mut self.ports {
+            match port.lost() {
+                0 => {}
+                lost => self.counters.ring_lost(lost),
+            }
+        }
+    }
+
+    /// One batch that came in at `side`.
+    fn one_way(&mut self, side: Side, now: Time) -> io::Result<usize> {
+        let [inside, outside] = &mut self.ports;
+        let (from, to) = match side {
+            Side::Inside => (inside, outside),
+            Side::Outside => (outside, inside),
+        };
+        let count = from.receive()?;
+        if count == 0 {
+            return Ok(0);
+        }
+        let Scratch {
+            forward,
+            out,
+            beside,
+            results,
+        } = &mut self.scratch;
+        for (index, forward) in forward.iter_mut().enumerate().take(count) {
+            *forward = match from.frame(index) {
+                Received::Frame(frame, meta) => {
+                    self.judge.judge(side, frame, &meta, now, out) == Verdict::Forward
+                }
+                Received::Unusable { reason, bytes } => {
+                    self.counters.received(side.index(), bytes);
+                    self.counters.dropped(reason, bytes);
+                    false
+                }
+            };
+            beside.extend(out.frames.drain(..).map(|frame| (index, frame)));
+        }
+        let (counters, towards) = (&*self.counters, side.other());
+        let mut leaving = Leaving::new(to, towards, counters, results);
+        let mut following = beside.iter().peekable();
+        for (index, _) in forward
+            .iter()
+            .enumerate()
+            .take(count)
+            .filter(|&(_, forward)| *forward)
+        {
+            while let Some((_, frame)) = following.next_if(|(after, _)| *after < index) {
+                leaving.push_beside(frame);
+            }
+            leaving.push(Kind::Received, from.to_send(index));
+        }
+        following.for_each(|(_, frame)| leaving.push_beside(frame));
+        leaving.flush();
+        if !beside.is_empty() {
+            let mut back = Leaving::new(from, side, counters, results);
+            beside.iter().for_each(|(_, frame)| back.push_beside(frame));
+            back.flush();
+            beside.clear();
+        }
+        from.release();
+        Ok(count)
+    }
+}
+
+/// Frames on their way out of one port.
+struct Leaving<'a, P> {
+    port: &'a mut P,
+    side: Side,
+    counters: &'a Counters,
+    results: &'a mut Vec<Sent>,
+    frames: [IoSlice<'a>; BATCH_FRAMES],
+    kinds: [Kind; BATCH_FRAMES],
+    count: usize,
+}
+
+/// What a leaving frame counts as.
+#[derive(Clone, Copy)]
+enum Kind {
+    Received,
+    Released,
+    Generated,
+}
+
+impl<'a, P: Port> Leaving<'a, P> {
+    fn new(
+        port: &'a mut P,
+        side: Side,
+        counters: &'a Counters,
+        results: &'a mut Vec<Sent>,
+    ) -> Leaving<'a, P> {
+        let frames = [IoSlice::new(&[]); BATCH_FRAMES];
+        let kinds = [Kind::Received; BATCH_FRAMES];
+        Leaving {
+            port,
+            side,
+            counters,
+            results,
+            frames,
+            kinds,
+            count: 0,
+        }
+    }
+
+    /// A frame of [`Out`], if this is where it leaves.
+    fn push_beside(&mut self, frame: &'a OutFrame) {
+        if frame.to == self.side {
+            let kind = match frame.origin {
+                Origin::Released => Kind::Released,
+                Origin::Generated => Kind::Generated,
+            };
+            self.push(kind, frame.frame.with_header());
+        }
+    }
+
+    fn push(&mut self, kind: Kind, with_header: &'a [u8]) {
+        if self.count == BATCH_FRAMES {
+            self.flush();
+        }
+        if let (Some(frame), Some(kept)) = (
+            self.frames.get_mut(self.count),
+            self.kinds.get_mut(self.count),
+        ) {
+            *frame = IoSlice::new(with_header);
+            *kept = kind;
+            self.count += 1;
+        }
+    }
+
+    /// Sends what has gathered and counts what became of it.
+    fn flush(&mut self) {
+        let Some(frames) = self
+            .frames
+            .get(..self.count)
+            .filter(|frames| !frames.is_empty())
+        else {
+            return;
+        };
+        self.results.clear();
+        self.port.send(frames, self.results);
+        debug_assert_eq!(
+            self.results.len(),
+            frames.len(),
+            "one result for each frame"
+        );
+        // A port that forgets a result must not break the law.
+        let results = self
+            .results
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(FORGOTTEN));
+        for ((frame, kind), result) in frames.iter().zip(&self.kinds).zip(results) {
+            let bytes = frame.len().saturating_sub(VNET_HEADER_BYTES);
+            if let Kind::Released = kind {
+                self.counters.unheld(bytes);
+            }
+            match (kind, result) {
+                (Kind::Received | Kind::Released, Ok(())) => {
+                    self.counters.forwarded(self.side.index(), bytes);
+                }
+                (Kind::Received | Kind::Released, Err(reason)) => {
+                    self.counters.dropped(reason, bytes);
+                }
+                (Kind::Generated, Ok(())) => self.counters.generated(bytes),
+                // It was never received: a drop would break the law, and nobody waits for it.
+                (Kind::Generated, Err(_)) => {}
+            }
+        }
+        self.count = 0;
+    }
+}
+
+const FORGOTTEN: Sent = Err(DropReason::TxError);
+
+/// Binds the calling thread to a core.
+///
+/// # Errors
+///
+/// There is no such core, or this process may not use it.
+pub fn pin_to_core(core: usize) -> io::Result<()> {
+    if core >= CpuSet::MAX_CPU {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    Ok(sched_setaffinity(None, &cores)?)
+}
+
+/// The clock that the engine's time stands for: CLOCK_MONOTONIC.
+#[must_use]
+pub fn clock() -> Time {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Both are never negative on this clock.
+    Time::from_nanos(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests;
