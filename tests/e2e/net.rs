@@ -231,7 +231,8 @@ impl Lab {
         if !may_run() {
             return None;
         }
-        let lock = File::create(std::env::temp_dir().join(LOCK_FILE)).expect("lock file");
+        let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join(LOCK_FILE))
+            .expect("lock file");
         lock.lock().expect("lock");
         sweep();
         static NUMBER: AtomicU32 = AtomicU32::new(0);
