@@ -1,4 +1,6 @@
-use super::{CtState, Direction, Judgement, Settings, Tcp, TcpState, Time};
+use std::net::SocketAddr;
+
+use super::{CtState, Direction, ExpectedTuple, FlowKey, Judgement, Settings, Tcp, TcpState, Time};
 use crate::observe::DropReason;
 use crate::wire::{L4, Packet, Side, TcpFlags, TcpSegment};
 
@@ -125,6 +127,30 @@ impl<T: Copy> Flow<T> {
             Direction::Original
         } else {
             Direction::Reply
+        }
+    }
+
+    /// Who began it, and with whom.
+    #[must_use]
+    pub fn ends(&self, key: &FlowKey) -> (SocketAddr, SocketAddr) {
+        let [low, high] = key.ends().map(SocketAddr::from);
+        if self.original_is_low {
+            (low, high)
+        } else {
+            (high, low)
+        }
+    }
+
+    /// The expectation that its first packet met, if it met one.
+    #[must_use]
+    pub fn expected(&self, key: &FlowKey) -> ExpectedTuple {
+        let (from, to) = self.ends(key);
+        ExpectedTuple {
+            from: from.ip(),
+            to: to.ip(),
+            port: to.port(),
+            side: self.origin,
+            vlan: key.vlan(),
         }
     }
 

@@ -1,13 +1,10 @@
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 
 use super::Settings;
-use crate::conntrack::{
-    Direction, Expectations, ExpectedTuple, FlowKey, FragmentStore, Link, Removed, Table, Time,
-};
+use crate::conntrack::{Expectations, FlowKey, FragmentStore, Link, Removed, Table, Time};
 use crate::helper::ftp::{self, Context, Sessions};
 use crate::observe::{Counters, DropReason, EventQueue};
 use crate::rules::{Outcome, Ruleset};
@@ -176,27 +173,15 @@ impl Shared {
                     self.end_session(&session, why, now, counters);
                 }
             }
-            Link::Announced(_) | Link::Data(_) => {
-                let [low, high] = removed.key.ends().map(SocketAddr::from);
-                let (from, to) = if removed.flow.original_is_low {
-                    (low, high)
-                } else {
-                    (high, low)
-                };
-                if let Link::Data(id) = removed.flow.link {
-                    if let Some(session) = self.sessions.find(id) {
-                        ftp::lock(&session).data_ended(from, to, removed.flow.bytes, &cx);
-                    }
-                    return;
+            Link::Announced(_) => {
+                let expected = removed.flow.expected(&removed.key);
+                self.expectations.free(&expected, removed.key);
+            }
+            Link::Data(id) => {
+                if let Some(session) = self.sessions.find(id) {
+                    let (from, to) = removed.flow.ends(&removed.key);
+                    ftp::lock(&session).data_ended(from, to, removed.flow.bytes, &cx);
                 }
-                let tuple = ExpectedTuple {
-                    from: from.ip(),
-                    to: to.ip(),
-                    port: to.port(),
-                    side: removed.flow.side_of(Direction::Original),
-                    vlan: removed.key.vlan(),
-                };
-                self.expectations.free(&tuple, removed.key);
             }
         }
     }

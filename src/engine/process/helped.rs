@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Engine, Passing, is_over};
-use crate::conntrack::{
-    Direction, ExpectedTuple, Flow, FlowKey, Judgement, Link, TcpState, TcpStep, Time,
-};
+use crate::conntrack::{Direction, Flow, FlowKey, Judgement, Link, TcpState, TcpStep, Time};
 use crate::engine::shared::discard;
 use crate::engine::{Origin, OutFrame, Verdict};
 use crate::helper::ftp::{self, Control, Released, Step};
@@ -160,19 +158,7 @@ impl Engine {
         let was_waiting = matches!(step.before, SynSent | SynSent2);
         let shared = &self.shared;
         let about = |flow: &mut Flow<Outcome>| {
-            let [low, high] = key.ends().map(SocketAddr::from);
-            let (from, to) = if flow.original_is_low {
-                (low, high)
-            } else {
-                (high, low)
-            };
-            let expected = ExpectedTuple {
-                from: from.ip(),
-                to: to.ip(),
-                port: to.port(),
-                side: flow.side_of(Direction::Original),
-                vlan: key.vlan(),
-            };
+            let ((from, to), expected) = (flow.ends(key), flow.expected(key));
             if is_over(step.after) {
                 flow.link = Link::None;
             } else if flow.link == Link::Announced(id) && step.after == SynRecv {
@@ -188,7 +174,6 @@ impl Engine {
         if was_waiting && step.after == SynRecv {
             // Final at the SYN-ACK.
             if !shared.expectations.confirm(&expected, *key) {
-                shared.table.with(key, |flow| flow.link = Link::None);
                 let _ = shared.table.remove(key);
                 return Verdict::Drop(DropReason::ExpectationGone);
             }
