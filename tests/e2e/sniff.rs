@@ -52,6 +52,8 @@ struct Capture {
 impl Watch {
     pub(crate) fn start(lab: &Lab) -> Watch {
         let sniffers = [Host::Client, Host::Server].map(|host| Sniffer::start(lab, host));
+        // What a host sent before its capture ran may still be on its way.
+        std::thread::sleep(Duration::from_millis(300));
         Watch {
             sniffers,
             since_ns: now_ns(),
