@@ -52,8 +52,10 @@ pub(super) struct Args {
     ///
     /// An IPv4 or IPv6 address and its control port, 21 if none is named: 192.0.2.10,
     /// 192.0.2.10:2121, 2001:db8::10, [2001:db8::10]:2121. No data ports are to be opened for it:
-    /// the FTP helper does that, one at a time.
-    #[arg(long, value_name = "ADDR[:PORT]", help_heading = "Rules")]
+    /// the FTP helper does that, one at a time. Settings of the helper for this server alone follow
+    /// after commas, with the names of `lotus settings` without their `ftp.`:
+    /// 192.0.2.10,tls-ports=40000-40100,refuse=reset
+    #[arg(long, value_name = "ADDR[:PORT][,NAME=VALUE]", help_heading = "Rules")]
     ftp_server: Vec<FtpServer>,
 
     /// One more Ethernet type to let pass in the built-in rules, such as lldp or 0x88cc (can be repeated)
@@ -133,6 +135,10 @@ fn options(mut args: Args) -> Result<Options, Failure> {
         .map_err(|error| Failure::Usage(error.into()))?;
     let names = [args.inside.clone(), args.outside.clone()];
     let (ruleset, rules) = ruleset(&args)?;
+    settings
+        .engine
+        .covers(&ruleset)
+        .map_err(|error| Failure::Usage(error.into()))?;
     runtime::check_names(&names).map_err(failure)?;
     Ok(Options {
         names,
@@ -159,6 +165,13 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
         settings
             .assign(assignment)
             .with_context(|| format!("--set {assignment}"))?;
+    }
+    for (index, server) in args.ftp_server.iter().enumerate() {
+        for (name, value) in &server.options {
+            settings
+                .set(&format!("ftp.{}.{name}", Builtin::profile(index)), value)
+                .with_context(|| format!("--ftp-server {server},{name}={value}"))?;
+        }
     }
     if let Some(slots) = &args.ring_slots {
         settings

@@ -11,8 +11,8 @@ pub enum Link {
     /// Nothing.
     #[default]
     None,
-    /// It is the session's control connection.
-    Control(u64),
+    /// It is the session's control connection, and the helper's settings have this number.
+    Control(u64, u8),
     /// It is a data connection that the session announced, and that was not answered yet.
     Announced(u64),
     /// It is a data connection of the session.
@@ -238,7 +238,7 @@ impl<T: Copy> Flow<T> {
     pub fn first_state(&self) -> CtState {
         match self.link {
             Link::Announced(_) | Link::Data(_) => CtState::Related,
-            Link::None | Link::Control(_) => CtState::New,
+            Link::None | Link::Control(..) => CtState::New,
         }
     }
 

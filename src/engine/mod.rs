@@ -15,7 +15,7 @@ mod settings;
 mod shared;
 
 pub use process::Engine;
-pub use settings::{SettingError, SettingHelp, Settings};
+pub use settings::{NoProfile, SettingError, SettingHelp, Settings};
 pub use shared::{Shared, Totals};
 
 use crate::observe::DropReason;

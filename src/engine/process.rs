@@ -260,7 +260,7 @@ impl Engine {
             if flow.side_of(direction) != passing.side {
                 return Found::WrongSide;
             }
-            if matches!(flow.link, Link::Control(_)) && !checksum_holds(passing, ip) {
+            if matches!(flow.link, Link::Control(..)) && !checksum_holds(passing, ip) {
                 return Found::BadChecksum;
             }
             let tracked = flow.update(direction, packet, settings, now);
@@ -294,7 +294,7 @@ impl Engine {
         if let Some(reason) = tracked.invalid {
             // Nothing reaches a peer of a control connection that the helper has not read.
             return match link {
-                Link::Control(_) => Verdict::Drop(reason),
+                Link::Control(..) => Verdict::Drop(reason),
                 Link::None | Link::Announced(_) | Link::Data(_) => {
                     self.invalid(packet, &passing, reason)
                 }
@@ -311,8 +311,8 @@ impl Engine {
             return Verdict::Drop(reason);
         }
         match (link, tracked.tcp) {
-            (Link::Control(session), Some(step)) => {
-                self.control(session, tracked.direction, step, packet, passing)
+            (Link::Control(session, profile), Some(step)) => {
+                self.control((session, profile), tracked.direction, step, packet, passing)
             }
             (Link::Announced(session) | Link::Data(session), Some(step)) => {
                 self.data(session, key, tracked.direction, step, &passing)
@@ -366,13 +366,14 @@ impl Engine {
             if let Some(older) = claim.replaced {
                 self.forget_unanswered(&older, now);
             }
-        } else if outcome.helper.is_some()
+        } else if let Some(helper) = outcome.helper
             && let L4::Tcp(segment) = &ip.l4
         {
             if segment.payload_bytes > 0 {
                 return Some(Verdict::Drop(DropReason::SynPayload));
             }
-            flow.link = Link::Control(self.shared.sessions.reserve());
+            let profile = self.rules.profile(helper);
+            flow.link = Link::Control(self.shared.sessions.reserve(), profile);
         }
         let mut evicted = Vec::new();
         let inserted = self.shared.table.insert(key, flow, &mut evicted);

@@ -1,5 +1,5 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
 
@@ -7,7 +7,7 @@ use super::Settings;
 use crate::conntrack::{Expectations, FlowKey, FragmentStore, Link, Removed, Table, Time};
 use crate::helper::ftp::{self, Context, Sessions};
 use crate::observe::{Counters, DropReason, EventQueue};
-use crate::rules::{Outcome, Ruleset};
+use crate::rules::{HelperId, HelperObject, Outcome, Ruleset};
 use crate::wire::OwnedFrame;
 
 /// A silent control connection whose data connections live is looked at again after this.
@@ -19,6 +19,8 @@ const FIRST_GENERATION: u32 = 1;
 #[derive(Debug)]
 pub struct Shared {
     pub(super) settings: Settings,
+    /// The helper's, by number.
+    profiles: Box<[Arc<ftp::Settings>]>,
     pub(super) rules: ArcSwap<Published>,
     generation: AtomicU32,
     pub(super) table: Table<Outcome>,
@@ -34,6 +36,24 @@ pub struct Shared {
 pub(super) struct Published {
     pub(super) generation: u32,
     pub(super) ruleset: Ruleset,
+    /// For each helper object, the number of its settings.
+    profiles: Box<[u8]>,
+}
+
+impl Published {
+    fn new(generation: u32, ruleset: Ruleset, settings: &Settings) -> Published {
+        let profile = |object: &HelperObject| settings.profile_index(object.profile.as_ref());
+        Published {
+            generation,
+            profiles: ruleset.helpers().iter().map(profile).collect(),
+            ruleset,
+        }
+    }
+
+    /// The settings of the sessions that this helper object is for.
+    pub(super) fn profile(&self, HelperId(id): HelperId) -> u8 {
+        self.profiles.get(usize::from(id)).copied().unwrap_or(0)
+    }
 }
 
 /// Numbers for `lotus status`.
@@ -65,16 +85,14 @@ impl Shared {
     pub fn new(ruleset: Ruleset, settings: Settings) -> Arc<Shared> {
         Arc::new(Shared {
             table: Table::new(settings.conntrack.max_flows),
-            rules: ArcSwap::from_pointee(Published {
-                generation: FIRST_GENERATION,
-                ruleset,
-            }),
+            rules: ArcSwap::from_pointee(Published::new(FIRST_GENERATION, ruleset, &settings)),
             generation: AtomicU32::new(FIRST_GENERATION),
             expectations: Expectations::default(),
             sessions: Sessions::default(),
             fragments: FragmentStore::default(),
             events: EventQueue::default(),
             next_part: AtomicUsize::new(0),
+            profiles: settings.ftp_profiles().into(),
             settings,
         })
     }
@@ -144,7 +162,7 @@ impl Shared {
         let link = self
             .table
             .with(key, |flow| (flow.expires <= now).then_some(flow.link));
-        if let Some(Some(Link::Control(id))) = link
+        if let Some(Some(Link::Control(id, _))) = link
             && let Some(session) = self.sessions.find(id)
             && ftp::lock(&session).is_needed(now)
         {
@@ -168,7 +186,7 @@ impl Shared {
         let cx = self.context(now);
         match removed.flow.link {
             Link::None => {}
-            Link::Control(id) => {
+            Link::Control(id, _) => {
                 if let Some(session) = self.sessions.remove(id) {
                     self.end_session(&session, why, now, counters);
                 }
@@ -199,12 +217,17 @@ impl Shared {
         }
     }
 
+    /// The helper's settings with this number.
+    pub(super) fn profile(&self, number: u8) -> &Arc<ftp::Settings> {
+        static DEFAULT: LazyLock<Arc<ftp::Settings>> = LazyLock::new(Arc::default);
+        self.profiles.get(usize::from(number)).unwrap_or(&DEFAULT)
+    }
+
     pub(super) fn context(&self, now: Time) -> Context<'_> {
         Context {
             expectations: &self.expectations,
             events: &self.events,
             held_bytes: self.sessions.held_bytes(),
-            settings: &self.settings.ftp,
             now,
         }
     }

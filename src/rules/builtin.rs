@@ -14,13 +14,15 @@ const TAG_TYPES: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 /// Ethernet types below are lengths (IEEE 802.3).
 const FIRST_ETHERTYPE: u16 = 1536;
 
-/// An FTP server inside that the world may reach: `ADDR[:PORT]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An FTP server inside that the world may reach: `ADDR[:PORT][,NAME=VALUE]...`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FtpServer {
     /// Its address.
     pub addr: IpAddr,
     /// The port of its control connections.
     pub port: u16,
+    /// Settings of the helper for this server alone, by their names (with `_`) and values.
+    pub options: Vec<(String, String)>,
 }
 
 /// What the flags add to the built-in rules.
@@ -35,9 +37,9 @@ pub struct Builtin {
 /// Why a flag of the built-in rules is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FlagError {
-    /// Options behind a comma are a later step.
-    #[error("options after a comma are not supported yet: leave out `,{0}`")]
-    Options(String),
+    /// What stands behind a comma is no option.
+    #[error("`{0}` is not of the form NAME=VALUE, such as tls-ports=40000-40100 or refuse=reset")]
+    Option(String),
     /// No address.
     #[error("`{0}` is not an address; write ADDR or ADDR:PORT, IPv6 with a port as [ADDR]:PORT")]
     Address(String),
@@ -61,10 +63,15 @@ impl FromStr for FtpServer {
     type Err = FlagError;
 
     fn from_str(text: &str) -> Result<FtpServer, FlagError> {
-        if let Some((_, options)) = text.split_once(',') {
-            return Err(FlagError::Options(options.to_owned()));
-        }
-        let (addr, port) = split(text)?;
+        let mut parts = text.split(',');
+        let (addr, port) = split(parts.next().unwrap_or_default())?;
+        let option = |text: &str| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => {
+                Ok((name.replace('-', "_"), value.to_owned()))
+            }
+            _ => Err(FlagError::Option(text.to_owned())),
+        };
+        let options = parts.map(option).collect::<Result<_, _>>()?;
         let port = port.map_or(Ok(FTP_PORT), |port| match port.parse() {
             Ok(number) if number != 0 && port.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
             _ => Err(FlagError::Port(port.to_owned())),
@@ -73,7 +80,11 @@ impl FromStr for FtpServer {
         if addr.is_unspecified() || addr.is_multicast() || broadcast {
             return Err(FlagError::NotUnicast(addr));
         }
-        Ok(FtpServer { addr, port })
+        Ok(FtpServer {
+            addr,
+            port,
+            options,
+        })
     }
 }
 
@@ -143,21 +154,49 @@ impl Builtin {
                 "\n    # named by --l2\n    ether type {{ {types} }} accept"
             );
         }
+        text.push_str(HELPERS);
+        for (index, server) in self.ftp_servers.iter().enumerate() {
+            if !server.options.is_empty() {
+                let name = Builtin::profile(index);
+                let _ = writeln!(
+                    text,
+                    "  ct helper {name} {{\n    type \"ftp\" protocol tcp; comment \"lotus:{name}\";\n  }}"
+                );
+            }
+        }
         text.push_str(MIDDLE);
         if self.ftp_servers.is_empty() {
             text.push_str(NO_SERVERS);
         } else {
             text.push_str("\n    # FTP servers inside, named by --ftp-server.\n");
         }
-        for FtpServer { addr, port } in &self.ftp_servers {
+        for (
+            index,
+            FtpServer {
+                addr,
+                port,
+                options,
+            },
+        ) in self.ftp_servers.iter().enumerate()
+        {
             let ip = if addr.is_ipv4() { "ip" } else { "ip6" };
+            let helper = match options.as_slice() {
+                [] => "ftp-std".to_owned(),
+                _ => Builtin::profile(index),
+            };
             let _ = writeln!(
                 text,
-                "    {ip} daddr {addr} tcp dport {port} ct state new ct helper set \"ftp-std\" accept"
+                "    {ip} daddr {addr} tcp dport {port} ct state new ct helper set \"{helper}\" accept"
             );
         }
         text.push_str(TAIL);
         text
+    }
+
+    /// The name of the settings profile that a server with options has, and of its helper object.
+    #[must_use]
+    pub fn profile(index: usize) -> String {
+        format!("server-{}", index + 1)
     }
 }
 
@@ -176,7 +215,7 @@ table bridge lotus {
     ether type 0-1535 ether daddr 01:80:c2:00:00:00 accept
 "#;
 
-const MIDDLE: &str = r#"  }
+const HELPERS: &str = r#"  }
 }
 
 # IPv4 and IPv6 then pass this one.
@@ -184,7 +223,9 @@ table inet lotus {
   ct helper ftp-std {
     type "ftp" protocol tcp;
   }
-  chain forward {
+"#;
+
+const MIDDLE: &str = r#"  chain forward {
     type filter hook forward priority 0; policy drop;
     ct state invalid drop
     # Replies; data connections that FTP sessions agreed on; ICMP errors about known flows.
@@ -229,7 +270,8 @@ mod tests {
             assert_eq!(text.parse::<FtpServer>().unwrap().to_string(), shown);
         }
         for (text, part) in [
-            ("192.0.2.10,tls-ports=1-2", "leave out `,tls-ports=1-2`"),
+            ("192.0.2.10,tls-ports", "`tls-ports` is not of the form"),
+            ("192.0.2.10,", "`` is not of the form"),
             ("ftp.example", "is not an address"),
             ("192.0.2.10:", "`` is not a port"),
             ("192.0.2.10:0", "`0` is not a port"),
@@ -247,6 +289,32 @@ mod tests {
             let error = text.parse::<FtpServer>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_server_with_options_has_a_helper_object_of_its_own() {
+        let servers = [
+            "192.0.2.10",
+            "[2001:db8::1]:21,tls-ports=5000-5010,refuse=reset",
+        ];
+        let flags = Builtin {
+            ftp_servers: servers.map(|text| text.parse().unwrap()).to_vec(),
+            l2: Vec::new(),
+        };
+        let options = [("tls_ports", "5000-5010"), ("refuse", "reset")];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(flags.ftp_servers[1].options, options);
+        let names = crate::rules::PortNames {
+            inside: "in".into(),
+            outside: "out".into(),
+        };
+        let rules = crate::rules::Ruleset::parse("t", &flags.text(), &names).unwrap();
+        let profiles: Vec<_> = rules
+            .helpers()
+            .iter()
+            .map(|h| h.profile.as_deref())
+            .collect();
+        assert_eq!(profiles, [None, Some("server-2")]);
     }
 
     #[test]

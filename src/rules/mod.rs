@@ -212,6 +212,12 @@ impl Ruleset {
         self.helpers.get(usize::from(id.0)).unwrap_or(&NONE)
     }
 
+    /// All helper objects; their ids count them from 0.
+    #[must_use]
+    pub fn helpers(&self) -> &[HelperObject] {
+        &self.helpers
+    }
+
     /// One line for a person: tables, number of rules, policies.
     #[must_use]
     pub fn summary(&self) -> String {

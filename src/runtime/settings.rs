@@ -111,13 +111,15 @@ impl Settings {
             return (entry.parse)(&mut self.io, value).map_err(refused);
         }
         self.engine.set(name, value).map_err(|error| match error {
-            engine::SettingError::Unknown(name) => {
-                let nearest = nearest(&name);
+            engine::SettingError::Unknown(ref name) => {
+                let nearest = nearest(name);
+                let name = name.clone();
                 SettingError::Unknown { name, nearest }
             }
             engine::SettingError::Value { expected, .. } => {
                 refused(format!("it must be {expected}"))
             }
+            engine::SettingError::Profiles => refused(error.to_string()),
         })
     }
 

@@ -20,10 +20,10 @@ impl Engine {
         }
     }
 
-    /// A segment of a control connection.
+    /// A segment of a control connection: its session, and the number of the helper's settings.
     pub(super) fn control(
         &mut self,
-        id: u64,
+        (id, profile): (u64, u8),
         direction: Direction,
         step: TcpStep,
         packet: &Packet,
@@ -42,7 +42,7 @@ impl Engine {
             edit::clear_urgent(passing.frame, ip, passing.meta.checksum());
         }
         let Some(session) = self.shared.sessions.find(id) else {
-            return self.without_session(id, direction, step, packet, &passing);
+            return self.without_session((id, profile), direction, step, packet, &passing);
         };
         let Passing {
             side,
@@ -107,7 +107,7 @@ impl Engine {
     /// A segment of a control connection that the server has not answered yet.
     fn without_session(
         &self,
-        id: u64,
+        (id, profile): (u64, u8),
         direction: Direction,
         step: TcpStep,
         packet: &Packet,
@@ -126,7 +126,10 @@ impl Engine {
                 vlan: packet.ether.vlan_ids(),
             };
             let cx = self.shared.context(passing.now);
-            let session = self.shared.sessions.begin(id, control, &cx);
+            let session =
+                self.shared
+                    .sessions
+                    .begin(id, control, self.shared.profile(profile), &cx);
             let mut session = ftp::lock(&session);
             // It acknowledges the client's SYN, which carried nothing.
             session.syn(Direction::Original, segment.ack.wrapping_sub(1));

@@ -308,6 +308,11 @@ impl CommandReader {
     }
 }
 
+/// Whether a command is FTP's; in any case.
+pub(super) fn is_known_verb(verb: &str) -> bool {
+    Verb::of(verb.as_bytes()) != Verb::Unknown
+}
+
 impl Verb {
     fn of(word: &[u8]) -> Verb {
         let upper = word.to_ascii_uppercase();

@@ -10,6 +10,7 @@ mod announce;
 mod command;
 mod reply;
 mod session;
+mod settings;
 mod stream;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -21,24 +22,7 @@ use crate::conntrack::{Expectations, Time};
 use crate::observe::{Event, EventKind, EventQueue};
 
 pub use session::{Control, Released, Session, Step};
-
-/// What the helper demands before it opens a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The server must have accepted a login.
-    pub demand_login: bool,
-    /// The server may open data connections (PORT, EPRT).
-    pub allow_active: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            demand_login: true,
-            allow_active: true,
-        }
-    }
-}
+pub use settings::{CommandPolicy, Expected, PortRange, Prefixes, Refusal, Settings};
 
 /// What a session needs of the world while it works.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +33,6 @@ pub struct Context<'a> {
     pub events: &'a EventQueue,
     /// Bytes that all sessions hold.
     pub held_bytes: &'a AtomicUsize,
-    /// What it demands.
-    pub settings: &'a Settings,
     /// What time it is.
     pub now: Time,
 }
@@ -88,9 +70,16 @@ impl Sessions {
     }
 
     /// Begins the session of this number: the server answered.
-    pub fn begin(&self, id: u64, control: Control, cx: &Context<'_>) -> SharedSession {
+    pub fn begin(
+        &self,
+        id: u64,
+        control: Control,
+        settings: &Arc<Settings>,
+        cx: &Context<'_>,
+    ) -> SharedSession {
         self.begun.fetch_add(1, Relaxed);
-        let session = Arc::new(Mutex::new(Session::begin(id, control, cx)));
+        let session = Session::begin(id, control, Arc::clone(settings), cx);
+        let session = Arc::new(Mutex::new(session));
         self.map.insert(id, Arc::clone(&session));
         session
     }

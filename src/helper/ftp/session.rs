@@ -4,15 +4,16 @@ mod opening;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use self::dialogue::Pending;
 use self::opening::Active;
-use super::Context;
 use super::command::{self, CommandReader, Verb};
 use super::reply::{self, ReplyReader};
 use super::stream::{Arrival, Stream};
+use super::{Context, Settings};
 use crate::conntrack::{Direction, ExpectedTuple, Time};
 use crate::observe::{DropReason, Escaped, EventKind};
 use crate::wire::{
@@ -71,6 +72,7 @@ enum Phase {
 pub struct Session {
     id: u64,
     control: Control,
+    settings: Arc<Settings>,
     phase: Phase,
     /// Nothing was seen that makes it doubtful that both ends speak FTP as the helper reads it.
     /// Without it the helper reads on, to refuse, but opens nothing.
@@ -108,7 +110,12 @@ pub struct Released {
 type Overwrites = Vec<Range<usize>>;
 
 impl Session {
-    pub(super) fn begin(id: u64, control: Control, cx: &Context<'_>) -> Session {
+    pub(super) fn begin(
+        id: u64,
+        control: Control,
+        settings: Arc<Settings>,
+        cx: &Context<'_>,
+    ) -> Session {
         let server_side = match control.client_side {
             Side::Inside => "server outside",
             Side::Outside => "server inside",
@@ -125,6 +132,7 @@ impl Session {
         Session {
             id,
             control,
+            settings,
             phase: Phase::Banner,
             may_open: true,
             wants_tls: false,
@@ -156,7 +164,7 @@ impl Session {
     pub fn restart(&mut self, client: u32, server: u32, cx: &Context<'_>) -> Vec<OwnedFrame> {
         let held = self.end("the client began a new connection on the same ports", cx);
         let live_data = self.live_data;
-        *self = Session::begin(self.id, self.control, cx);
+        *self = Session::begin(self.id, self.control, Arc::clone(&self.settings), cx);
         self.live_data = live_data;
         self.syn(Direction::Original, client);
         self.syn(Direction::Reply, server);

@@ -48,7 +48,7 @@ impl Session {
         } else {
             Mode::Eprt
         };
-        if !cx.settings.allow_active {
+        if !self.settings.allow_active {
             self.tell_not_opened(shown, "active mode is switched off", cx);
             return None;
         }
@@ -100,7 +100,7 @@ impl Session {
         if !self.may_open {
             return None; // why not was told when it was found out
         }
-        let obstacle = if cx.settings.demand_login && !self.logged_in {
+        let obstacle = if self.settings.demand_login && !self.logged_in {
             Some("nobody has logged in yet")
         } else if self.epsv_all && mode != Mode::Epsv {
             Some("after EPSV ALL only EPSV counts")
