@@ -19,6 +19,7 @@ mod frame;
 mod ipv4;
 mod ipv6;
 mod l4;
+pub mod reset;
 
 use std::net::IpAddr;
 use std::ops::Range;
