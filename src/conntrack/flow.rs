@@ -163,6 +163,14 @@ impl<T: Copy> Flow<T> {
         }
     }
 
+    /// lotus itself reset the connection.
+    pub fn reset(&mut self, settings: &Settings, now: Time) {
+        if let Tracker::Tcp(tcp) = &mut self.tracker {
+            tcp.close();
+            self.expires = now + settings.tcp_close;
+        }
+    }
+
     /// Judges a packet of this flow that came in at the right side, and moves the flow.
     pub fn update(
         &mut self,

@@ -122,6 +122,11 @@ impl Tcp {
         self.state
     }
 
+    /// Both ends were told by a reset that the connection is over.
+    pub fn close(&mut self) {
+        self.state = TcpState::Close;
+    }
+
     /// Highest sequence number sent in a direction, plus one: where its stream stands.
     #[must_use]
     pub fn end(&self, direction: Direction) -> u32 {

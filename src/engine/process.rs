@@ -311,9 +311,14 @@ impl Engine {
             return Verdict::Drop(reason);
         }
         match (link, tracked.tcp) {
-            (Link::Control(session, profile), Some(step)) => {
-                self.control((session, profile), tracked.direction, step, packet, passing)
-            }
+            (Link::Control(session, profile), Some(step)) => self.control(
+                (session, profile),
+                key,
+                tracked.direction,
+                step,
+                packet,
+                passing,
+            ),
             (Link::Announced(session) | Link::Data(session), Some(step)) => {
                 self.data(session, key, tracked.direction, step, &passing)
             }

@@ -70,6 +70,7 @@ drop_reasons! {
     HelperInvalid "helper_invalid" "A control segment that is invalid: no peer may read what lotus did not.";
     HelperHeld "helper_held" "A held control segment whose connection ended before the gap was filled.";
     HelperFragment "helper_fragment" "A fragmented control segment that would have to be changed or held.";
+    HelperReset "helper_reset" "A segment of a control connection that was reset because a command was refused.";
     // rules
     RuleDrop "rule_drop" "A rule says drop.";
     PolicyDrop "policy_drop" "No rule accepted it and the chain's policy is drop.";

@@ -9,7 +9,7 @@ use crate::engine::{Origin, OutFrame, Verdict};
 use crate::helper::ftp::{self, Control, Released, Step};
 use crate::observe::DropReason;
 use crate::rules::Outcome;
-use crate::wire::{Ip, L4, Packet, TcpFlags, TcpSegment, edit};
+use crate::wire::{Ip, L4, Packet, TcpFlags, TcpSegment, edit, reset};
 
 impl Engine {
     /// A newer SYN took over what this flow had claimed and never got.
@@ -20,10 +20,12 @@ impl Engine {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // all that is known of it
     /// A segment of a control connection: its session, and the number of the helper's settings.
     pub(super) fn control(
         &mut self,
         (id, profile): (u64, u8),
+        key: &FlowKey,
         direction: Direction,
         step: TcpStep,
         packet: &Packet,
@@ -101,6 +103,24 @@ impl Engine {
             Step::Forward => Verdict::Forward,
             Step::Drop(reason) => Verdict::Drop(reason),
             Step::Hold => Verdict::Held,
+            Step::Reset(seq) => {
+                let why = "lotus reset it, because a command was refused";
+                self.shared.end_session(&session, why, now, &self.counters);
+                let settings = &self.shared.settings.conntrack;
+                self.shared
+                    .table
+                    .with(key, |flow| flow.reset(settings, now));
+                let resets = [
+                    (side.other(), reset::to_receiver(frame, packet, seq)),
+                    (side, reset::to_sender(frame, packet)),
+                ];
+                out.frames
+                    .extend(resets.into_iter().filter_map(|(to, frame)| {
+                        let origin = Origin::Generated;
+                        frame.map(|frame| OutFrame { to, origin, frame })
+                    }));
+                Verdict::Drop(DropReason::HelperReset)
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use self::opening::Active;
 use super::command::{self, CommandReader, Verb};
 use super::reply::{self, ReplyReader};
 use super::stream::{Arrival, Stream};
-use super::{Context, Settings};
+use super::{Context, Refusal, Settings};
 use crate::conntrack::{Direction, ExpectedTuple, Time};
 use crate::observe::{DropReason, Escaped, EventKind};
 use crate::wire::{
@@ -55,6 +55,9 @@ pub enum Step {
     Drop(DropReason),
     /// A copy is kept until what is missing before it has come.
     Hold,
+    /// It is dropped, and both ends get a reset: the next byte that they expect in the segment's
+    /// direction has this number.
+    Reset(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,8 @@ enum Phase {
     Reading,
     /// Nothing can be read (TLS, or the server speaks something else); bytes pass as they come.
     Blind,
+    /// A command was refused by a reset: nothing passes any more.
+    Reset,
 }
 
 /// One FTP session.
@@ -104,6 +109,16 @@ pub struct Released {
     pub frames: Vec<OwnedFrame>,
     /// They contradict what was read meanwhile; TCP sends their bytes again.
     pub discarded: Vec<OwnedFrame>,
+}
+
+/// What is known of a frame's segment.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    ip: &'a Ip,
+    segment: &'a TcpSegment,
+    checksum: ChecksumState,
+    /// It did not come in fragments: it can be changed.
+    is_whole: bool,
 }
 
 /// Bytes of a segment's payload that must be overwritten, as ranges of the payload.
@@ -197,14 +212,20 @@ impl Session {
             return Step::Forward;
         }
         let held_before = self.held_bytes();
-        let step = match self.in_order(direction, frame, ip, segment, meta.checksum(), cx) {
+        let known = Known {
+            ip,
+            segment,
+            checksum: meta.checksum(),
+            is_whole: can_hold,
+        };
+        let step = match self.in_order(direction, frame, &known, cx) {
             Step::Forward => {
                 self.release(direction, released, cx);
                 Step::Forward
             }
             Step::Hold if !can_hold => Step::Drop(DropReason::HelperFragment),
             Step::Hold => self.hold(direction, segment.seq, OwnedFrame::copy_of(frame, meta), cx),
-            Step::Drop(reason) => Step::Drop(reason),
+            step @ (Step::Drop(_) | Step::Reset(_)) => step,
         };
         self.account_held(held_before, cx);
         step
@@ -334,15 +355,22 @@ impl Session {
         &mut self,
         direction: Direction,
         frame: &mut [u8],
-        ip: &Ip,
-        segment: &TcpSegment,
-        checksum: ChecksumState,
+        known: &Known<'_>,
         cx: &Context<'_>,
     ) -> Step {
+        let Known {
+            ip,
+            segment,
+            checksum,
+            is_whole,
+        } = *known;
         let range = ip.payload();
         let payload = frame.get(range.clone()).unwrap_or_default();
         let mut overwrites;
         let mut clear_urgent = false;
+        if self.phase == Phase::Reset {
+            return Step::Reset(segment.seq);
+        }
         if self.phase == Phase::Blind {
             // Bytes refused before still must not arrive when TCP sends them again.
             let seq = segment.seq;
@@ -365,8 +393,15 @@ impl Session {
                     Overwrites::new()
                 }
             };
-            let own = stream(&mut self.streams, direction);
             let new_seq = segment.seq.wrapping_add(new_from as u32);
+            if self.phase == Phase::Reset {
+                return Step::Reset(new_seq);
+            }
+            if !is_whole && !refused.is_empty() {
+                self.reset(cx);
+                return Step::Reset(new_seq);
+            }
+            let own = stream(&mut self.streams, direction);
             for range in refused {
                 let seq = |at: usize| new_seq.wrapping_add(at as u32);
                 own.overwrote(seq(range.start)..seq(range.end));
@@ -413,14 +448,13 @@ impl Session {
             };
             let Some(ip) = packet.ip else { continue };
             let L4::Tcp(segment) = &ip.l4 else { continue };
-            let step = self.in_order(
-                direction,
-                held.frame_mut(),
-                &ip,
+            let known = Known {
+                ip: &ip,
                 segment,
-                meta.checksum(),
-                cx,
-            );
+                checksum: meta.checksum(),
+                is_whole: true,
+            };
+            let step = self.in_order(direction, held.frame_mut(), &known, cx);
             if step == Step::Forward {
                 released.frames.push(held);
             } else {
@@ -438,6 +472,18 @@ impl Session {
             }
             match self.commands.feed(byte) {
                 command::Fed::More => {}
+                command::Fed::Refuse(refusal) if self.settings.refusal == Refusal::Ignore => {
+                    if byte == b'\n' {
+                        self.expect_answer(Pending::of(Verb::Other));
+                    }
+                    self.ignore(&refusal, cx);
+                }
+                command::Fed::Refused if self.settings.refusal == Refusal::Ignore => {}
+                command::Fed::Refuse(refusal) if self.settings.refusal == Refusal::Reset => {
+                    self.refuse(refusal, cx);
+                    self.reset(cx);
+                    return Overwrites::new();
+                }
                 command::Fed::Refuse(refusal) => {
                     // What of the line is still in hand goes too, its end only if nothing else is.
                     if !fill(&mut refused, bytes, line_start..at + 1) {
@@ -459,6 +505,13 @@ impl Session {
             }
         }
         refused
+    }
+
+    /// Nothing of this connection passes from now on.
+    fn reset(&mut self, cx: &Context<'_>) {
+        self.close_port("a command was refused by a reset", cx);
+        self.may_open = false;
+        self.phase = Phase::Reset;
     }
 
     fn server_bytes(&mut self, bytes: &[u8], cx: &Context<'_>) {

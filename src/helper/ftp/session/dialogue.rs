@@ -73,6 +73,12 @@ impl Session {
         );
     }
 
+    /// A command that would be refused passes, by a setting.
+    pub(super) fn ignore(&mut self, refusal: &Refusal, cx: &Context<'_>) {
+        self.first_command_seen = true;
+        self.tell_not_opened(&refusal.line, refusal.why, cx);
+    }
+
     pub(super) fn reply(&mut self, reply: Reply, cx: &Context<'_>) {
         if self.phase == Phase::Banner {
             match reply.code {

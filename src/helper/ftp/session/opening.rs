@@ -180,7 +180,7 @@ impl Session {
         self.tell_not_opened(&shown_reply(reply), why, cx);
     }
 
-    fn tell_not_opened(&self, shown: &[u8], why: &'static str, cx: &Context<'_>) {
+    pub(super) fn tell_not_opened(&self, shown: &[u8], why: &'static str, cx: &Context<'_>) {
         cx.tell(
             self.id,
             EventKind::NotOpened {

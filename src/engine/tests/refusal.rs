@@ -1,0 +1,102 @@
+//! What `ftp.refuse` says.
+
+use super::*;
+
+const BOUNCE: &[u8] = b"PORT 10,0,0,1,195,80\r\n";
+
+fn lab(refuse: &str) -> (Lab, Wire) {
+    let mut settings = Settings::default();
+    settings.set("ftp.refuse", refuse).unwrap();
+    let mut lab = Lab::with(settings);
+    let wire = session(&mut lab);
+    (lab, wire)
+}
+
+/// The flags, sequence and acknowledgment numbers of what lotus made, by where it leaves.
+fn made(passed: &Passed) -> Vec<(Side, u8, u32, u32)> {
+    let read = |(side, frame): &(Side, Vec<u8>)| {
+        let (_, ip) = parsed(frame);
+        let L4::Tcp(tcp) = ip.l4 else {
+            panic!("no TCP");
+        };
+        (*side, tcp.flags.0, tcp.seq, tcp.ack)
+    };
+    passed.made.iter().map(read).collect()
+}
+
+#[test]
+fn a_reset_reaches_both_ends_and_ends_the_session() {
+    let (mut lab, mut wire) = lab("reset");
+    wire.dialogue(&mut lab, &[(Client, "PASV")]);
+    wire.dialogue(&mut lab, &[(Server, "227 ok (192,0,2,20,195,80)")]);
+    assert_eq!(lab.shared.totals().expectations, 1);
+    let bounce = wire.segment(Client, 0, BOUNCE);
+    let passed = wire.say(&mut lab, Client, BOUNCE);
+    assert_eq!(passed.verdict, Verdict::Drop(DropReason::HelperReset));
+    let rst_ack = RST | ACK;
+    let end = bounce.seq.wrapping_add(BOUNCE.len() as u32);
+    let expected = [
+        (Side::Inside, rst_ack, bounce.seq, bounce.ack),
+        (Side::Outside, rst_ack, bounce.ack, end),
+    ];
+    assert_eq!(made(&passed), expected);
+    assert_eq!(lab.shared.totals().expectations, 0, "what was open is shut");
+    assert_eq!(lab.shared.totals().sessions, 0);
+    // Whoever did not get the reset gets another one, and nothing that it says passes.
+    let again = lab.pass(Side::Outside, bounce.frame());
+    assert_eq!(made(&again), expected);
+    assert!(again.frames.is_empty());
+    let word = wire.say(&mut lab, Server, b"200 ok\r\n");
+    assert_eq!(word.verdict, Verdict::Drop(DropReason::HelperReset));
+    // The flow goes as after any reset.
+    lab.later(11);
+    lab.tick();
+    assert_eq!(lab.shared.totals().flows, 0);
+}
+
+#[test]
+fn a_reset_comes_before_any_byte_of_the_command_has_left_behind_its_refusable_part() {
+    let (mut lab, mut wire) = lab("reset");
+    for byte in b"PORT " {
+        assert!(wire.say(&mut lab, Client, &[*byte]).is_forward());
+    }
+    let seq = *wire.next(Client);
+    assert!(wire.say(&mut lab, Client, b"1").is_forward());
+    // 192,0,2,10 can't begin with 10.
+    let passed = wire.say(&mut lab, Client, b"0");
+    assert!(!passed.is_forward());
+    let [(_, _, to_server, _), _] = made(&passed)[..] else {
+        panic!("two resets");
+    };
+    assert_eq!(to_server, seq + 1, "what the server expects next");
+}
+
+#[test]
+fn ignored_is_passed_and_opens_nothing() {
+    let (mut lab, mut wire) = lab("ignore");
+    assert_eq!(wire.say(&mut lab, Client, BOUNCE).bytes(), BOUNCE);
+    wire.dialogue(&mut lab, &[(Server, "200 PORT command successful")]);
+    assert_eq!(lab.shared.totals().ports_opened, 0);
+    assert!(!connects(
+        &mut lab,
+        "192.0.2.20:20",
+        "10.0.0.1:50000",
+        Side::Inside
+    ));
+    assert!(
+        lab.told()
+            .iter()
+            .any(|line| line.contains("opened nothing for PORT 1") && line.contains("bounce"))
+    );
+    // The session is in step.
+    wire.dialogue(
+        &mut lab,
+        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
+    );
+    assert_eq!(lab.shared.totals().ports_opened, 1);
+    // In one byte a segment, too.
+    for byte in BOUNCE {
+        assert_eq!(wire.say(&mut lab, Client, &[*byte]).bytes(), [*byte]);
+    }
+    assert_eq!(lab.shared.totals().ports_opened, 1);
+}
