@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::helper::ftp::{CommandPolicy, Expected, PortRange, Prefixes, Refusal};
+use crate::observe::QUEUE_EVENTS;
 use crate::rules::Ruleset;
 use crate::{conntrack, helper::ftp};
 
@@ -14,15 +15,28 @@ const FTP: &str = "ftp";
 const MAX_PROFILES: usize = 255;
 
 /// Limits and times of connection tracking and the helper.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Flows, timeouts, fragments.
     pub conntrack: conntrack::Settings,
     /// The FTP helper, where no profile says otherwise.
     pub ftp: ftp::Settings,
+    /// Events that may wait for whoever takes them.
+    pub events: usize,
     /// What profiles set beside that, by name: helper objects of the rules name them with
     /// `comment "lotus:NAME"`.
     profiles: BTreeMap<String, Vec<Assignment>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            conntrack: conntrack::Settings::default(),
+            ftp: ftp::Settings::default(),
+            events: QUEUE_EVENTS,
+            profiles: BTreeMap::new(),
+        }
+    }
 }
 
 /// What `ftp.PROFILE.name=value` sets.
@@ -128,6 +142,10 @@ const FTP_ENTRIES: &[Entry<ftp::Settings>] = entries! {
     "ftp.expect_timeout" lifetime, "how long an open data port waits for its connection";
 };
 
+const ENGINE_ENTRIES: &[Entry<Settings>] = entries! {
+    "events.queue" events, "events that may wait to be written; what comes on top is lost and counted";
+};
+
 impl Settings {
     /// Makes one setting. Times are in seconds. `ftp.PROFILE.name` sets it for one profile only.
     ///
@@ -140,6 +158,9 @@ impl Settings {
         }
         if let Some(entry) = FTP_ENTRIES.iter().find(|entry| entry.name == name) {
             return entry.set(&mut self.ftp, value);
+        }
+        if let Some(entry) = ENGINE_ENTRIES.iter().find(|entry| entry.name == name) {
+            return entry.set(self, value);
         }
         let unknown = || SettingError::Unknown(name.to_owned());
         let mut parts = name.splitn(3, '.');
@@ -169,8 +190,10 @@ impl Settings {
         let conntrack = CONNTRACK_ENTRIES
             .iter()
             .map(|entry| entry.help(&mut copy.conntrack));
-        let ftp = FTP_ENTRIES.iter().map(|entry| entry.help(&mut copy.ftp));
-        conntrack.chain(ftp).collect()
+        let mut list: Vec<_> = conntrack.collect();
+        list.extend(FTP_ENTRIES.iter().map(|entry| entry.help(&mut copy.ftp)));
+        list.extend(ENGINE_ENTRIES.iter().map(|entry| entry.help(&mut copy)));
+        list
     }
 
     /// Whether the rules name only profiles that are set.

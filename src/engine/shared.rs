@@ -90,7 +90,7 @@ impl Shared {
             expectations: Expectations::default(),
             sessions: Sessions::default(),
             fragments: FragmentStore::default(),
-            events: EventQueue::default(),
+            events: EventQueue::new(settings.events),
             next_part: AtomicUsize::new(0),
             profiles: settings.ftp_profiles().into(),
             settings,

@@ -1,15 +1,15 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::SegQueue;
 use serde::Serialize;
 
 use super::Escaped;
 
-/// Events that wait for the control thread. A burst beyond this is lost and counted: a worker
+/// Events that may wait for the control thread. A burst beyond this is lost and counted: a worker
 /// never waits for a reader.
-const QUEUE_EVENTS: usize = 16_384;
+pub const QUEUE_EVENTS: usize = 16_384;
 
 /// How a data port was agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -203,34 +203,43 @@ pub struct Stamped {
     pub event: Event,
 }
 
-/// The bounded way from workers to the control thread.
+/// The bounded way from workers to the control thread. It takes memory for what waits only.
 #[derive(Debug)]
 pub struct EventQueue {
-    queue: ArrayQueue<Stamped>,
+    queue: SegQueue<Stamped>,
+    waiting: AtomicUsize,
+    most: usize,
     lost: AtomicU64,
 }
 
-impl Default for EventQueue {
-    fn default() -> Self {
+impl EventQueue {
+    /// A queue in which at most this many events wait.
+    #[must_use]
+    pub fn new(most: usize) -> EventQueue {
         EventQueue {
-            queue: ArrayQueue::new(QUEUE_EVENTS),
+            queue: SegQueue::new(),
+            waiting: AtomicUsize::new(0),
+            most,
             lost: AtomicU64::new(0),
         }
     }
-}
 
-impl EventQueue {
     /// Never waits: an event that finds no room is counted as lost.
     pub fn push(&self, at_ns: u64, event: Event) {
-        if self.queue.push(Stamped { at_ns, event }).is_err() {
+        if self.waiting.fetch_add(1, Relaxed) >= self.most {
+            self.waiting.fetch_sub(1, Relaxed);
             self.lost.fetch_add(1, Relaxed);
+        } else {
+            self.queue.push(Stamped { at_ns, event });
         }
     }
 
     /// The oldest event.
     #[must_use]
     pub fn pop(&self) -> Option<Stamped> {
-        self.queue.pop()
+        let oldest = self.queue.pop()?;
+        self.waiting.fetch_sub(1, Relaxed);
+        Some(oldest)
     }
 
     /// How many events found no room.
@@ -265,5 +274,22 @@ mod tests {
         assert_eq!(json["event"], "port_opened");
         assert_eq!(json["to"], "192.0.2.9:50000");
         assert_eq!(json["mode"], "EPSV");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let queue = EventQueue::new(2);
+        let why = "x";
+        for at in 0..3 {
+            let kind = EventKind::NotFtp { why };
+            queue.push(at, Event { session: 1, kind });
+        }
+        assert_eq!(queue.lost(), 1);
+        let first_two = [queue.pop(), queue.pop()].map(|stamped| stamped.map(|s| s.at_ns));
+        assert_eq!(first_two, [Some(0), Some(1)]);
+        assert!(queue.pop().is_none());
+        let kind = EventKind::NotFtp { why };
+        queue.push(9, Event { session: 1, kind });
+        assert_eq!((queue.pop().map(|s| s.at_ns), queue.lost()), (Some(9), 1));
     }
 }
