@@ -7,7 +7,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use super::{FlowKey, Time, Tuple};
+use super::{FlowKey, Ranges, Time, Tuple};
 use crate::wire::{MAX_VLAN_TAGS, Side, proto};
 
 /// How long an announced connection may take to begin. Clients connect at once; servers that open
@@ -89,9 +89,16 @@ pub struct Expectations {
     len: AtomicUsize,
     made: AtomicU64,
     used: AtomicU64,
+    ranges: Ranges,
 }
 
 impl Expectations {
+    /// Ranges of ports, where single ports can't be known. A new flow is looked for in both.
+    #[must_use]
+    pub fn ranges(&self) -> &Ranges {
+        &self.ranges
+    }
+
     /// Expectations now.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -176,6 +183,11 @@ impl Expectations {
 
     /// A SYN with this tuple begins the flow `flow`: claims the expectation it meets, atomically.
     pub fn claim(&self, tuple: &ExpectedTuple, flow: FlowKey, now: Time) -> Option<Claim> {
+        self.claim_port(tuple, flow, now)
+            .or_else(|| self.ranges.claim(tuple, flow))
+    }
+
+    fn claim_port(&self, tuple: &ExpectedTuple, flow: FlowKey, now: Time) -> Option<Claim> {
         let mut expectation = self.by_tuple.get_mut(tuple)?;
         if expectation.expires <= now || expectation.attempts >= MAX_ATTEMPTS {
             return None;
@@ -191,11 +203,10 @@ impl Expectations {
     /// Whether this SYN would meet an expectation.
     #[must_use]
     pub fn is_expected(&self, tuple: &ExpectedTuple, now: Time) -> bool {
-        !self.is_empty()
-            && self
-                .by_tuple
-                .get(tuple)
-                .is_some_and(|e| e.expires > now && e.attempts < MAX_ATTEMPTS)
+        let is_claimable = |e: &Expectation| e.expires > now && e.attempts < MAX_ATTEMPTS;
+        let is_port_expected =
+            !self.is_empty() && self.by_tuple.get(tuple).is_some_and(|e| is_claimable(&e));
+        is_port_expected || self.ranges.is_open(tuple)
     }
 
     /// The flow that claimed it was answered by a SYN-ACK: the expectation is used up.
@@ -205,7 +216,7 @@ impl Expectations {
             self.give_place(expectation.client);
             self.used.fetch_add(1, Relaxed);
         }
-        removed.is_some()
+        removed.is_some() || self.ranges.confirm(tuple, flow)
     }
 
     /// The flow that claimed it was refused by a RST: the next SYN may claim it.
@@ -215,6 +226,7 @@ impl Expectations {
         {
             expectation.claim = None;
         }
+        self.ranges.release(tuple, flow);
     }
 
     /// Removes what is over; returns it with its session.

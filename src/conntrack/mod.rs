@@ -2,7 +2,8 @@
 //!
 //! * [`Tuple`] and [`FlowKey`]: who speaks to whom; one key for both directions.
 //! * [`Flow`]: one tracked flow and its timeouts; [`Tcp`]: the tracker of a TCP connection.
-//! * [`Table`]: all flows; [`Expectations`]: connections that a helper announced.
+//! * [`Table`]: all flows; [`Expectations`]: connections that a helper announced; [`Ranges`]:
+//!   ports that are open while it can read no announcements.
 //! * [`FragmentStore`]: fragments that wait for the rest of their datagram.
 //!
 //! Nothing here knows rules, helpers or I/O, and nothing reads a clock.
@@ -18,6 +19,7 @@ mod expectation;
 mod flow;
 mod fragment;
 pub mod icmp;
+mod range;
 mod settings;
 mod table;
 mod tcp;
@@ -30,6 +32,7 @@ pub use expectation::{
 };
 pub use flow::{CachedVerdict, Flow, Link, STATE_CHANGING_FLAGS, TcpStep, Tracked, has_tcp_flags};
 pub use fragment::{FragmentStore, Fragmented};
+pub use range::{Missed, Pair, Ranges};
 pub use settings::Settings;
 pub use table::{InsertError, Removed, Table};
 pub use tcp::{Judgement, Tcp, TcpState, after, before};

@@ -234,7 +234,7 @@ impl Engine {
                 Found::Nothing => {}
             }
             if let Some(verdict) = self.begin(key, from_low, &tuple, packet, ip, &passing) {
-                return verdict;
+                return self.missed_range(verdict, &tuple, packet, passing);
             }
         }
         Verdict::Drop(DropReason::TableFull)
@@ -389,11 +389,14 @@ impl Engine {
         match inserted {
             Ok(()) => Some(Verdict::Forward),
             Err(error) => {
-                if let Some(expected) = expected {
-                    self.shared.expectations.free(&expected, key);
-                }
                 match error {
-                    InsertError::Full => Some(Verdict::Drop(DropReason::TableFull)),
+                    InsertError::Full => {
+                        if let Some(expected) = expected {
+                            self.shared.expectations.free(&expected, key);
+                        }
+                        Some(Verdict::Drop(DropReason::TableFull))
+                    }
+                    // The same SYN, which another worker saw: the claim is that flow's.
                     InsertError::Exists => None,
                 }
             }

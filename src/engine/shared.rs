@@ -122,8 +122,8 @@ impl Shared {
             sessions: self.sessions.live() as u64,
             sessions_begun: self.sessions.begun(),
             expectations: self.expectations.len() as u64,
-            ports_opened: self.expectations.made(),
-            ports_used: self.expectations.used(),
+            ports_opened: self.expectations.made() + self.expectations.ranges().used(),
+            ports_used: self.expectations.used() + self.expectations.ranges().used(),
             refused: self.sessions.refused(),
             events_lost: self.events.lost(),
         }
@@ -196,6 +196,8 @@ impl Shared {
                 self.expectations.free(&expected, removed.key);
             }
             Link::Data(id) => {
+                let expected = removed.flow.expected(&removed.key);
+                self.expectations.ranges().release(&expected, removed.key);
                 if let Some(session) = self.sessions.find(id) {
                     let (from, to) = removed.flow.ends(&removed.key);
                     ftp::lock(&session).data_ended(from, to, removed.flow.bytes, &cx);

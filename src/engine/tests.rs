@@ -1286,3 +1286,4 @@ fn first_fragments_without_end_shut_nobody_out() {
 }
 
 mod refusal;
+mod tls;

@@ -107,6 +107,31 @@ pub enum EventKind {
     NotOpened { what: Escaped, why: &'static str },
     /// The control connection went TLS: data ports can't be seen any more.
     Encrypted { advice: &'static str },
+    /// The passive range is open to the client of a session that went TLS.
+    RangeOpened {
+        from: IpAddr,
+        to: IpAddr,
+        ports: String,
+        at_once: usize,
+    },
+    /// A data connection began in the range.
+    RangeUsed { from: SocketAddr, to: SocketAddr },
+    /// No new data connection may begin in the range.
+    RangeClosed {
+        to: IpAddr,
+        ports: String,
+        why: &'static str,
+    },
+    /// A data connection of a session that went TLS was refused: it is in no range.
+    RangeMissed {
+        from: SocketAddr,
+        to: SocketAddr,
+        advice: &'static str,
+    },
+    /// The control connection can't be followed any more.
+    Unreadable { why: &'static str },
+    /// The control connection left TLS: data ports are seen again.
+    ClearAgain,
     /// What is spoken on the connection is not FTP.
     NotFtp { why: &'static str },
     /// The control connection ended.
@@ -178,8 +203,33 @@ impl fmt::Display for Event {
             EventKind::NotOpened { what, why } => write!(f, "opened nothing for {what}: {why}"),
             EventKind::Encrypted { advice } => write!(
                 f,
-                "control connection went TLS: data ports can't be seen any more; {advice}"
+                "control connection went TLS: data ports can't be seen; {advice}"
             ),
+            EventKind::RangeOpened {
+                from,
+                to,
+                ports,
+                at_once,
+            } => write!(
+                f,
+                "control connection went TLS: passive range {ports} of {to} is open to {from} while \
+                 it lives, {at_once} connections at a time; active mode can't be seen and stays shut"
+            ),
+            EventKind::RangeUsed { from, to } => write!(
+                f,
+                "used port {}: {from} connected to {to} (passive range)",
+                to.port()
+            ),
+            EventKind::RangeClosed { to, ports, why } => {
+                write!(f, "closed passive range {ports} of {to}: {why}")
+            }
+            EventKind::RangeMissed { from, to, advice } => {
+                write!(f, "refused data connection {from} to {to}: {advice}")
+            }
+            EventKind::Unreadable { why } => write!(f, "nothing will be opened any more: {why}"),
+            EventKind::ClearAgain => {
+                f.write_str("back in clear text (CCC): data ports are seen again")
+            }
             EventKind::NotFtp { why } => write!(f, "not FTP, nothing will be opened: {why}"),
             EventKind::SessionClosed {
                 why,

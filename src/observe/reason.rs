@@ -62,6 +62,7 @@ drop_reasons! {
     TcpRst "tcp_rst" "A TCP reset outside the window: it may be forged.";
     SynPayload "syn_payload" "A SYN with payload towards a port that a helper reads.";
     IcmpUnrelated "icmp_unrelated" "An ICMP error or answer that belongs to no tracked flow.";
+    TlsNoRange "tls_no_range" "A data connection of a session that went TLS, to a port that no ftp.tls_ports names; the client gets a reset.";
     ExpectationGone "expectation_gone" "An answer for a data connection whose announcement was withdrawn meanwhile.";
     TableFull "table_full" "The flow table is at its capacity.";
     // helper

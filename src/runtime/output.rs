@@ -200,10 +200,15 @@ pub type SharedOutput = Arc<Output>;
 fn tone_of(kind: &EventKind) -> Tone {
     match kind {
         EventKind::Refused { .. } => Tone::Bad,
-        EventKind::NotOpened { .. } | EventKind::Encrypted { .. } | EventKind::NotFtp { .. } => {
-            Tone::Warning
-        }
-        EventKind::PortOpened(_) | EventKind::PortUsed { .. } => Tone::Good,
+        EventKind::NotOpened { .. }
+        | EventKind::Encrypted { .. }
+        | EventKind::RangeMissed { .. }
+        | EventKind::Unreadable { .. }
+        | EventKind::NotFtp { .. } => Tone::Warning,
+        EventKind::PortOpened(_)
+        | EventKind::PortUsed { .. }
+        | EventKind::RangeOpened { .. }
+        | EventKind::RangeUsed { .. } => Tone::Good,
         _ => Tone::Plain,
     }
 }

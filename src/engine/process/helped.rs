@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use super::{Engine, Passing, is_over};
-use crate::conntrack::{Direction, Flow, FlowKey, Judgement, Link, TcpState, TcpStep, Time};
+use crate::conntrack::{
+    Direction, ExpectedTuple, Flow, FlowKey, Judgement, Link, TcpState, TcpStep, Time, Tuple,
+};
 use crate::engine::shared::discard;
 use crate::engine::{Origin, OutFrame, Verdict};
 use crate::helper::ftp::{self, Control, Released, Step};
@@ -124,6 +126,51 @@ impl Engine {
         }
     }
 
+    /// A SYN that no rule accepted. If it is of a session that went TLS, it would have needed a
+    /// range: the drop and an event say so, and the client learns at once by a reset.
+    pub(super) fn missed_range(
+        &self,
+        verdict: Verdict,
+        tuple: &Tuple,
+        packet: &Packet,
+        passing: Passing<'_>,
+    ) -> Verdict {
+        let Passing {
+            side,
+            frame,
+            now,
+            out,
+            ..
+        } = passing;
+        let is_first = |segment: &TcpSegment| {
+            segment.flags.has(TcpFlags::SYN) && !segment.flags.has(TcpFlags::ACK | TcpFlags::RST)
+        };
+        if verdict != Verdict::Drop(DropReason::PolicyDrop)
+            || !tcp_of(packet).is_some_and(|(_, segment)| is_first(segment))
+        {
+            return verdict;
+        }
+        let missed = ExpectedTuple::of(tuple, side)
+            .and_then(|tuple| self.shared.expectations.ranges().missed(&tuple, now));
+        let Some(missed) = missed else { return verdict };
+        if let Some(session) = self.shared.sessions.find(missed.session) {
+            let from = SocketAddr::new(tuple.src, tuple.src_port);
+            let to = SocketAddr::new(tuple.dst, tuple.dst_port);
+            ftp::lock(&session).range_missed(from, to, &self.shared.context(now));
+        }
+        if missed.may_answer
+            && let Some(frame) = reset::to_sender(frame, packet)
+        {
+            let origin = Origin::Generated;
+            out.frames.push(OutFrame {
+                to: side,
+                origin,
+                frame,
+            });
+        }
+        Verdict::Drop(DropReason::TlsNoRange)
+    }
+
     /// A segment of a control connection that the server has not answered yet.
     fn without_session(
         &self,
@@ -194,6 +241,9 @@ impl Engine {
         };
         let cx = shared.context(passing.now);
         let session = shared.sessions.find(id);
+        if is_over(step.after) {
+            shared.expectations.ranges().release(&expected, *key);
+        }
         if was_waiting && step.after == SynRecv {
             // Final at the SYN-ACK.
             if !shared.expectations.confirm(&expected, *key) {

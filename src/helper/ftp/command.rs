@@ -176,6 +176,11 @@ impl CommandReader {
         }
     }
 
+    /// Whether nothing of a line is in hand.
+    pub(super) fn is_at_line_start(&self) -> bool {
+        self.raw_bytes == 0
+    }
+
     /// The line that was refused did not end after all: its end was overwritten, too.
     pub(super) fn goes_on_refused(&mut self) {
         self.scan = Scan::Refused;

@@ -12,6 +12,7 @@ mod reply;
 mod session;
 mod settings;
 mod stream;
+mod tls;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,6 @@
 mod dialogue;
 mod opening;
+mod tls;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use self::dialogue::Pending;
 use self::opening::Active;
+use self::tls::Tls;
 use super::command::{self, CommandReader, Verb};
 use super::reply::{self, ReplyReader};
 use super::stream::{Arrival, Stream};
@@ -84,6 +86,10 @@ pub struct Session {
     may_open: bool,
     /// The client asked for TLS.
     wants_tls: bool,
+    /// It is TLS, in one direction at least.
+    tls: Option<Box<Tls>>,
+    /// The passive range is open, or it is known that none was named.
+    has_range: bool,
     /// What came from the client, what came from the server.
     streams: [Stream; 2],
     commands: CommandReader,
@@ -91,6 +97,8 @@ pub struct Session {
     pending: VecDeque<Pending>,
     first_command_seen: bool,
     logged_in: bool,
+    /// The login happened behind TLS, if it did: only the server's answers show it.
+    login_unseen: bool,
     epsv_all: bool,
     user: Escaped,
     active: Option<Active>,
@@ -144,19 +152,27 @@ impl Session {
                 server_side,
             },
         );
+        let is_tls = settings.implicit_tls;
         Session {
             id,
             control,
             settings,
-            phase: Phase::Banner,
+            phase: if is_tls {
+                Phase::Reading
+            } else {
+                Phase::Banner
+            },
             may_open: true,
             wants_tls: false,
+            tls: is_tls.then(Box::default),
+            has_range: false,
             streams: Default::default(),
             commands: CommandReader::new(client.ip()),
             replies: ReplyReader::default(),
             pending: VecDeque::new(),
             first_command_seen: false,
             logged_in: false,
+            login_unseen: false,
             epsv_all: false,
             user: Escaped::default(),
             active: None,
@@ -244,6 +260,8 @@ impl Session {
                     to,
                 },
             );
+        } else {
+            self.range_used(from, to, cx);
         }
     }
 
@@ -296,7 +314,7 @@ impl Session {
 
     /// The control connection is over: nothing it announced stays open. Returns what was held.
     pub fn end(&mut self, why: &'static str, cx: &Context<'_>) -> Vec<OwnedFrame> {
-        self.close_port("the control connection ended", cx);
+        self.shut("the control connection ended", cx);
         self.may_open = false;
         if !std::mem::replace(&mut self.ended, true) {
             let (ports_opened, ports_used, refused) = (self.opened, self.used, self.refused);
@@ -384,7 +402,9 @@ impl Session {
                 Arrival::Full => return Step::Drop(DropReason::HelperGap),
             };
             overwrites = own.to_overwrite(segment.seq, new_from);
-            clear_urgent = is_harmful_urgent(segment, payload, own.acknowledged_from(segment.seq));
+            // In TLS nobody takes a byte out of the stream.
+            clear_urgent = is_harmful_urgent(segment, payload, own.acknowledged_from(segment.seq))
+                || self.tls.is_some() && segment.flags.has(TcpFlags::URG);
             let new = payload.get(new_from..).unwrap_or_default();
             let refused = match direction {
                 Direction::Original => self.client_bytes(new, cx),
@@ -411,7 +431,7 @@ impl Session {
             let fin = segment.flags.has(TcpFlags::FIN) && own.is_next(end, new.len());
             own.advance(new, fin);
             if fin {
-                self.close_port("the control connection ended", cx);
+                self.shut("the control connection ended", cx);
                 self.may_open = false;
             }
         }
@@ -465,8 +485,8 @@ impl Session {
 
     fn client_bytes(&mut self, bytes: &[u8], cx: &Context<'_>) -> Overwrites {
         let mut refused = Overwrites::new();
-        let mut line_start = 0;
-        for (at, &byte) in bytes.iter().enumerate() {
+        let mut line_start = self.tls_bytes(Direction::Original, bytes, cx);
+        for (at, &byte) in bytes.iter().enumerate().skip(line_start) {
             if self.phase == Phase::Banner {
                 self.give_up("the client spoke before the server's greeting", cx);
             }
@@ -509,13 +529,15 @@ impl Session {
 
     /// Nothing of this connection passes from now on.
     fn reset(&mut self, cx: &Context<'_>) {
-        self.close_port("a command was refused by a reset", cx);
+        self.shut("a command was refused by a reset", cx);
         self.may_open = false;
         self.phase = Phase::Reset;
     }
 
     fn server_bytes(&mut self, bytes: &[u8], cx: &Context<'_>) {
-        for &byte in bytes {
+        let mut at = self.tls_bytes(Direction::Reply, bytes, cx);
+        while let Some(&byte) = bytes.get(at) {
+            at += 1;
             match self.replies.feed(byte) {
                 reply::Fed::More => {}
                 reply::Fed::Reply(reply) => self.reply(reply, cx),
@@ -525,6 +547,7 @@ impl Session {
             if self.phase == Phase::Blind {
                 return;
             }
+            at += self.tls_bytes(Direction::Reply, bytes.get(at..).unwrap_or_default(), cx);
         }
     }
 }

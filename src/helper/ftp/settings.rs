@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -113,7 +114,13 @@ impl PortRange {
     /// Whether a port is one of them.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
-        (self.first..=self.last).contains(&port)
+        self.bounds().contains(&port)
+    }
+
+    /// The first and the last, and what lies between.
+    #[must_use]
+    pub fn bounds(&self) -> RangeInclusive<u16> {
+        self.first..=self.last
     }
 }
 

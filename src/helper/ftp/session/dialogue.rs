@@ -14,9 +14,6 @@ use crate::observe::{Escaped, EventKind};
 /// ahead is no longer matched.
 const MAX_PENDING: usize = 64;
 
-const ADVICE: &str = "name the server's passive range in a rule of your own, or let the session \
-                      stay in clear text (no AUTH TLS)";
-
 /// A command that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -39,7 +36,7 @@ impl Session {
         let mut pending = Pending::of(command.verb);
         pending.announced = command.announced;
         if let Some(to) = command.announced {
-            if command.is_ambiguous || !self.pending.is_empty() {
+            if command.is_ambiguous || !self.pending.is_empty() || self.login_unseen {
                 // Two readers, or a server that reads on before it answers, could disagree.
             } else {
                 pending.opened = self.open_active(command.verb, to, &command.shown, cx);
@@ -92,9 +89,10 @@ impl Session {
             return; // preliminary: the command's answer follows
         }
         if reply.code == 234 && self.wants_tls {
-            self.close_port("the control connection went TLS", cx);
-            self.stop_reading();
-            return cx.tell(self.id, EventKind::Encrypted { advice: ADVICE });
+            return self.went_tls(cx);
+        }
+        if matches!(reply.code, 235 | 631..=633) {
+            return self.went_protected(cx);
         }
         if !self.may_open {
             return;
@@ -110,6 +108,7 @@ impl Session {
         match pending.verb {
             Verb::User | Verb::Pass | Verb::Acct if matches!(reply.code, 230 | 232) => {
                 self.logged_in = true;
+                self.login_unseen = false;
                 cx.tell(
                     self.id,
                     EventKind::LoggedIn {
@@ -161,7 +160,7 @@ impl Session {
         self.stop_reading();
     }
 
-    fn stop_reading(&mut self) {
+    pub(super) fn stop_reading(&mut self) {
         self.phase = Phase::Blind;
         self.may_open = false;
         self.pending.clear();
