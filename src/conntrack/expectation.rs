@@ -1,11 +1,13 @@
 //! Connections that a helper announced: one port, one pair of hosts, once, for a short time.
 
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use ipnet::IpNet;
 
 use super::{FlowKey, Ranges, Time, Tuple};
 use crate::wire::{MAX_VLAN_TAGS, Side, proto};
@@ -23,7 +25,8 @@ pub const MAX_PER_CLIENT: u32 = 64;
 /// A server that listens late answers the first SYNs with RST; more than this is a scan.
 pub const MAX_ATTEMPTS: u8 = 8;
 
-/// What a data connection's first SYN must look like. The source port is free.
+/// What a data connection's first SYN must look like. The source port is free, unless
+/// [`Announcement::source_port`] says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExpectedTuple {
     /// Who may connect.
@@ -50,15 +53,71 @@ impl ExpectedTuple {
             vlan: tuple.vlan,
         })
     }
+
+    fn from_anywhere(mut self) -> ExpectedTuple {
+        self.from = match self.from {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        self
+    }
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Who announced a connection, and what else its SYN must be like.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    /// The session.
+    pub session: u64,
+    /// Its client, whose places in the table are counted.
+    pub client: IpAddr,
+    /// The server said it. A server that announces a port again, to another session, knows what it
+    /// does.
+    pub from_server: bool,
+    /// The only port that the SYN may come from.
+    pub source_port: Option<u16>,
+    /// Hosts in these prefixes may connect instead of [`ExpectedTuple::from`]; it is one connection
+    /// still.
+    pub third_parties: Option<Arc<[IpNet]>>,
+    /// How long it may take.
+    pub lifetime: Duration,
+}
+
+/// How a SYN stands to the expectations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meeting {
+    /// None is about it.
+    Unexpected,
+    /// It is expected, but from another source port.
+    OtherSourcePort,
+    /// It is expected.
+    Expected,
+}
+
+#[derive(Clone, Debug)]
 struct Expectation {
-    session: u64,
-    client: IpAddr,
+    announced: Announcement,
+    from: IpAddr,
     expires: Time,
     claim: Option<FlowKey>,
     attempts: u8,
+}
+
+impl Expectation {
+    fn meets(&self, tuple: &ExpectedTuple, source_port: u16, now: Time) -> Meeting {
+        let third = self.announced.third_parties.as_deref().unwrap_or_default();
+        let is_about = tuple.from == self.from || third.iter().any(|p| p.contains(&tuple.from));
+        if !is_about || self.expires <= now || self.attempts >= MAX_ATTEMPTS {
+            Meeting::Unexpected
+        } else if self
+            .announced
+            .source_port
+            .is_none_or(|port| port == source_port)
+        {
+            Meeting::Expected
+        } else {
+            Meeting::OtherSourcePort
+        }
+    }
 }
 
 /// A claim of an expectation by a SYN.
@@ -84,7 +143,10 @@ pub enum ExpectError {
 /// All expectations.
 #[derive(Debug, Default)]
 pub struct Expectations {
+    /// Those that more than one host may meet stand under no source address.
     by_tuple: DashMap<ExpectedTuple, Expectation>,
+    /// There was such a one.
+    has_open_source: AtomicBool,
     by_client: DashMap<IpAddr, u32>,
     len: AtomicUsize,
     made: AtomicU64,
@@ -123,9 +185,9 @@ impl Expectations {
         self.used.load(Relaxed)
     }
 
-    /// Expects a connection. An expectation of the same session with the same tuple begins anew.
-    /// When there are too many, the new one is refused, so that nobody can push out another's. A
-    /// server that announces a port again, to the same client's other session, knows what it does.
+    /// Expects a connection. An expectation of the same session with the same tuple begins anew;
+    /// a SYN that claimed it still waits for its answer.
+    /// When there are too many, the new one is refused, so that nobody can push out another's.
     ///
     /// # Errors
     ///
@@ -133,32 +195,42 @@ impl Expectations {
     pub fn insert(
         &self,
         tuple: ExpectedTuple,
-        session: u64,
-        client: IpAddr,
-        from_server: bool,
+        announced: Announcement,
         now: Time,
     ) -> Result<(), ExpectError> {
-        let fresh = Expectation {
-            session,
-            client,
-            expires: now + EXPECTATION_LIFETIME,
+        let key = if announced.third_parties.is_some() {
+            self.has_open_source.store(true, Relaxed);
+            tuple.from_anywhere()
+        } else {
+            tuple
+        };
+        let (session, client) = (announced.session, announced.client);
+        let from_server = announced.from_server;
+        let mut fresh = Expectation {
+            expires: now + announced.lifetime,
+            announced,
+            from: tuple.from,
             claim: None,
             attempts: 0,
         };
         self.take_place(client)?;
-        let outcome = match self.by_tuple.entry(tuple) {
+        let outcome = match self.by_tuple.entry(key) {
             Entry::Vacant(vacant) => {
                 vacant.insert(fresh);
                 Ok(())
             }
             Entry::Occupied(mut there)
-                if there.get().session == session
+                if there.get().announced.session == session
                     || there.get().expires <= now
                     || (from_server && there.get().claim.is_none()) =>
             {
-                let old = std::mem::replace(there.get_mut(), fresh);
+                let old = there.get_mut();
+                if old.announced.session == session && old.expires > now {
+                    fresh.claim = old.claim;
+                }
+                let old = std::mem::replace(old, fresh);
                 drop(there);
-                self.give_place(old.client);
+                self.give_place(old.announced.client);
                 Ok(())
             }
             Entry::Occupied(_) => Err(ExpectError::Taken),
@@ -174,57 +246,69 @@ impl Expectations {
 
     /// Ends an expectation of this session. Returns whether there was one.
     pub fn remove(&self, tuple: &ExpectedTuple, session: u64) -> bool {
-        let removed = self.by_tuple.remove_if(tuple, |_, e| e.session == session);
-        if let Some((_, expectation)) = &removed {
-            self.give_place(expectation.client);
-        }
-        removed.is_some()
+        self.take_if(tuple, |e| {
+            e.announced.session == session && e.from == tuple.from
+        })
     }
 
     /// A SYN with this tuple begins the flow `flow`: claims the expectation it meets, atomically.
-    pub fn claim(&self, tuple: &ExpectedTuple, flow: FlowKey, now: Time) -> Option<Claim> {
-        self.claim_port(tuple, flow, now)
-            .or_else(|| self.ranges.claim(tuple, flow))
-    }
-
-    fn claim_port(&self, tuple: &ExpectedTuple, flow: FlowKey, now: Time) -> Option<Claim> {
-        let mut expectation = self.by_tuple.get_mut(tuple)?;
-        if expectation.expires <= now || expectation.attempts >= MAX_ATTEMPTS {
-            return None;
-        }
-        expectation.attempts += 1;
-        let replaced = expectation.claim.replace(flow).filter(|old| *old != flow);
-        Some(Claim {
-            session: expectation.session,
-            replaced,
-        })
+    pub fn claim(
+        &self,
+        tuple: &ExpectedTuple,
+        source_port: u16,
+        flow: FlowKey,
+        now: Time,
+    ) -> Option<Claim> {
+        let claimed = self.keys(tuple).find_map(|key| {
+            let mut expectation = self.by_tuple.get_mut(&key)?;
+            if expectation.meets(tuple, source_port, now) != Meeting::Expected {
+                return None;
+            }
+            expectation.attempts += 1;
+            let replaced = expectation.claim.replace(flow).filter(|old| *old != flow);
+            Some(Claim {
+                session: expectation.announced.session,
+                replaced,
+            })
+        });
+        claimed.or_else(|| self.ranges.claim(tuple, flow))
     }
 
     /// Whether this SYN would meet an expectation.
     #[must_use]
-    pub fn is_expected(&self, tuple: &ExpectedTuple, now: Time) -> bool {
-        let is_claimable = |e: &Expectation| e.expires > now && e.attempts < MAX_ATTEMPTS;
-        let is_port_expected =
-            !self.is_empty() && self.by_tuple.get(tuple).is_some_and(|e| is_claimable(&e));
-        is_port_expected || self.ranges.is_open(tuple)
+    pub fn meeting(&self, tuple: &ExpectedTuple, source_port: u16, now: Time) -> Meeting {
+        let meets = |key: ExpectedTuple| {
+            let expectation = self.by_tuple.get(&key)?;
+            Some(expectation.meets(tuple, source_port, now))
+        };
+        let met = if self.is_empty() {
+            None
+        } else {
+            self.keys(tuple)
+                .filter_map(meets)
+                .find(|meeting| *meeting != Meeting::Unexpected)
+        };
+        match met {
+            None if self.ranges.is_open(tuple) => Meeting::Expected,
+            met => met.unwrap_or(Meeting::Unexpected),
+        }
     }
 
     /// The flow that claimed it was answered by a SYN-ACK: the expectation is used up.
     pub fn confirm(&self, tuple: &ExpectedTuple, flow: FlowKey) -> bool {
-        let removed = self.by_tuple.remove_if(tuple, |_, e| e.claim == Some(flow));
-        if let Some((_, expectation)) = &removed {
-            self.give_place(expectation.client);
-            self.used.fetch_add(1, Relaxed);
-        }
-        removed.is_some() || self.ranges.confirm(tuple, flow)
+        let confirmed = self.take_if(tuple, |e| e.claim == Some(flow));
+        self.used.fetch_add(u64::from(confirmed), Relaxed);
+        confirmed || self.ranges.confirm(tuple, flow)
     }
 
     /// The flow that claimed it was refused by a RST: the next SYN may claim it.
     pub fn free(&self, tuple: &ExpectedTuple, flow: FlowKey) {
-        if let Some(mut expectation) = self.by_tuple.get_mut(tuple)
-            && expectation.claim == Some(flow)
-        {
-            expectation.claim = None;
+        for key in self.keys(tuple) {
+            if let Some(mut expectation) = self.by_tuple.get_mut(&key)
+                && expectation.claim == Some(flow)
+            {
+                expectation.claim = None;
+            }
         }
         self.ranges.release(tuple, flow);
     }
@@ -237,8 +321,10 @@ impl Expectations {
             self.by_tuple.retain(|tuple, expectation| {
                 let stays = expectation.expires > now;
                 if !stays {
-                    over.push((*tuple, expectation.session));
-                    clients.push(expectation.client);
+                    let mut tuple = *tuple;
+                    tuple.from = expectation.from;
+                    over.push((tuple, expectation.announced.session));
+                    clients.push(expectation.announced.client);
                 }
                 stays
             });
@@ -247,6 +333,23 @@ impl Expectations {
             self.give_place(client);
         }
         over
+    }
+
+    /// Where an expectation about this tuple may stand.
+    fn keys(&self, tuple: &ExpectedTuple) -> impl Iterator<Item = ExpectedTuple> + use<> {
+        let open = self.has_open_source.load(Relaxed);
+        let keys = [Some(*tuple), open.then(|| tuple.from_anywhere())];
+        keys.into_iter().flatten()
+    }
+
+    fn take_if(&self, tuple: &ExpectedTuple, is_it: impl Fn(&Expectation) -> bool) -> bool {
+        self.keys(tuple).any(|key| {
+            let removed = self.by_tuple.remove_if(&key, |_, e| is_it(e));
+            if let Some((_, expectation)) = &removed {
+                self.give_place(expectation.announced.client);
+            }
+            removed.is_some()
+        })
     }
 
     fn take_place(&self, client: IpAddr) -> Result<(), ExpectError> {
@@ -299,14 +402,25 @@ mod tests {
         FlowKey::new(&t, &ahash::RandomState::with_seeds(1, 2, 3, 4)).0
     }
 
+    fn of(session: u64, client: IpAddr) -> Announcement {
+        Announcement {
+            session,
+            client,
+            from_server: false,
+            source_port: None,
+            third_parties: None,
+            lifetime: EXPECTATION_LIFETIME,
+        }
+    }
+
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const START: Time = Time::from_nanos(1);
 
     #[test]
     fn one_connection_and_no_more() {
         let all = Expectations::default();
-        all.insert(tuple(5000), 1, CLIENT, false, START).unwrap();
-        let claim = all.claim(&tuple(5000), flow(1), START).unwrap();
+        all.insert(tuple(5000), of(1, CLIENT), START).unwrap();
+        let claim = all.claim(&tuple(5000), 9, flow(1), START).unwrap();
         assert_eq!(
             claim,
             Claim {
@@ -315,16 +429,16 @@ mod tests {
             }
         );
         assert!(all.confirm(&tuple(5000), flow(1)));
-        assert_eq!(all.claim(&tuple(5000), flow(2), START), None);
+        assert_eq!(all.claim(&tuple(5000), 9, flow(2), START), None);
         assert_eq!((all.len(), all.made(), all.used()), (0, 1, 1));
     }
 
     #[test]
     fn a_newer_syn_replaces_an_unanswered_claim() {
         let all = Expectations::default();
-        all.insert(tuple(5000), 1, CLIENT, false, START).unwrap();
-        all.claim(&tuple(5000), flow(1), START).unwrap();
-        let second = all.claim(&tuple(5000), flow(2), START).unwrap();
+        all.insert(tuple(5000), of(1, CLIENT), START).unwrap();
+        all.claim(&tuple(5000), 9, flow(1), START).unwrap();
+        let second = all.claim(&tuple(5000), 9, flow(2), START).unwrap();
         assert_eq!(second.replaced, Some(flow(1)));
         assert!(!all.confirm(&tuple(5000), flow(1)));
         assert!(all.confirm(&tuple(5000), flow(2)));
@@ -333,25 +447,25 @@ mod tests {
     #[test]
     fn refused_attempts_are_bounded() {
         let all = Expectations::default();
-        all.insert(tuple(5000), 1, CLIENT, false, START).unwrap();
+        all.insert(tuple(5000), of(1, CLIENT), START).unwrap();
         for port in 0..u16::from(MAX_ATTEMPTS) {
-            assert!(all.claim(&tuple(5000), flow(port), START).is_some());
+            assert!(all.claim(&tuple(5000), 9, flow(port), START).is_some());
             all.free(&tuple(5000), flow(port));
         }
-        assert_eq!(all.claim(&tuple(5000), flow(99), START), None);
-        assert!(!all.is_expected(&tuple(5000), START));
+        assert_eq!(all.claim(&tuple(5000), 9, flow(99), START), None);
+        assert_eq!(all.meeting(&tuple(5000), 9, START), Meeting::Unexpected);
     }
 
     #[test]
     fn it_ends_after_a_minute_and_at_the_sessions_word() {
         let all = Expectations::default();
-        all.insert(tuple(5000), 1, CLIENT, false, START).unwrap();
-        all.insert(tuple(5001), 2, CLIENT, false, START).unwrap();
+        all.insert(tuple(5000), of(1, CLIENT), START).unwrap();
+        all.insert(tuple(5001), of(2, CLIENT), START).unwrap();
         assert!(!all.remove(&tuple(5000), 2), "another session's");
         assert!(all.remove(&tuple(5000), 1));
         let later = START + EXPECTATION_LIFETIME;
-        assert!(!all.is_expected(&tuple(5001), later));
-        assert_eq!(all.claim(&tuple(5001), flow(1), later), None);
+        assert_eq!(all.meeting(&tuple(5001), 9, later), Meeting::Unexpected);
+        assert_eq!(all.claim(&tuple(5001), 9, flow(1), later), None);
         assert_eq!(all.sweep(later), vec![(tuple(5001), 2)]);
         assert!(all.is_empty());
     }
@@ -361,22 +475,87 @@ mod tests {
         let all = Expectations::default();
         for session in 0..MAX_PER_CLIENT {
             let port = 5000 + session as u16;
-            all.insert(tuple(port), u64::from(session), CLIENT, false, START)
+            all.insert(tuple(port), of(u64::from(session), CLIENT), START)
                 .unwrap();
         }
         assert_eq!(
-            all.insert(tuple(9), 900, CLIENT, false, START),
+            all.insert(tuple(9), of(900, CLIENT), START),
             Err(ExpectError::ClientFull)
         );
         let other: IpAddr = [192, 0, 2, 77].into();
         assert_eq!(
-            all.insert(tuple(5000), 901, other, false, START),
+            all.insert(tuple(5000), of(901, other), START),
             Err(ExpectError::Taken)
         );
-        all.insert(tuple(9), 902, other, false, START).unwrap();
+        all.insert(tuple(9), of(902, other), START).unwrap();
         assert_eq!(all.len(), MAX_PER_CLIENT as usize + 1);
         // The same session may announce the same port again: that takes no second place.
-        all.insert(tuple(9), 902, other, false, START).unwrap();
+        all.insert(tuple(9), of(902, other), START).unwrap();
         assert_eq!(all.len(), MAX_PER_CLIENT as usize + 1);
+    }
+
+    #[test]
+    fn a_source_port_may_be_demanded() {
+        let all = Expectations::default();
+        let mut announced = of(1, CLIENT);
+        announced.source_port = Some(20);
+        all.insert(tuple(5000), announced, START).unwrap();
+        let meeting = |port| all.meeting(&tuple(5000), port, START);
+        assert_eq!(meeting(21), Meeting::OtherSourcePort);
+        assert_eq!(meeting(20), Meeting::Expected);
+        assert_eq!(all.claim(&tuple(5000), 21, flow(21), START), None);
+        assert!(all.claim(&tuple(5000), 20, flow(20), START).is_some());
+        assert_eq!(all.meeting(&tuple(5001), 21, START), Meeting::Unexpected);
+    }
+
+    #[test]
+    fn third_parties_share_the_one_connection() {
+        let all = Expectations::default();
+        let mut announced = of(1, CLIENT);
+        announced.third_parties = Some(["198.51.100.0/24".parse().unwrap()].into());
+        all.insert(tuple(5000), announced.clone(), START).unwrap();
+        let from = |host: [u8; 4]| ExpectedTuple {
+            from: host.into(),
+            ..tuple(5000)
+        };
+        let meeting = |host| all.meeting(&from(host), 9, START);
+        assert_eq!(meeting([192, 0, 2, 1]), Meeting::Expected);
+        assert_eq!(meeting([198, 51, 100, 7]), Meeting::Expected);
+        assert_eq!(meeting([203, 0, 113, 7]), Meeting::Unexpected);
+        let third = from([198, 51, 100, 7]);
+        assert_eq!(all.claim(&third, 9, flow(7), START).unwrap().session, 1);
+        all.free(&third, flow(7));
+        assert_eq!(all.claim(&third, 9, flow(8), START).unwrap().replaced, None);
+        assert!(all.confirm(&third, flow(8)));
+        assert_eq!(meeting([192, 0, 2, 1]), Meeting::Unexpected, "used up");
+        assert!(all.is_empty());
+
+        all.insert(tuple(5000), announced.clone(), START).unwrap();
+        assert!(!all.remove(&tuple(5000), 2) && all.remove(&tuple(5000), 1));
+        all.insert(tuple(5000), announced, START).unwrap();
+        let later = START + EXPECTATION_LIFETIME;
+        assert_eq!(all.sweep(later), vec![(tuple(5000), 1)]);
+        assert!(all.is_empty() && all.by_client.is_empty());
+    }
+
+    #[test]
+    fn how_long_it_waits_is_said_with_it() {
+        let all = Expectations::default();
+        let mut announced = of(1, CLIENT);
+        announced.lifetime = Duration::from_secs(5);
+        all.insert(tuple(5000), announced, START).unwrap();
+        let meeting = |seconds| all.meeting(&tuple(5000), 9, START + Duration::from_secs(seconds));
+        assert_eq!(meeting(4), Meeting::Expected);
+        assert_eq!(meeting(5), Meeting::Unexpected);
+    }
+
+    #[test]
+    fn said_again_it_keeps_the_syn_that_waits_for_its_answer() {
+        let all = Expectations::default();
+        all.insert(tuple(5000), of(1, CLIENT), START).unwrap();
+        all.claim(&tuple(5000), 9, flow(1), START).unwrap();
+        all.insert(tuple(5000), of(1, CLIENT), START).unwrap();
+        assert!(all.confirm(&tuple(5000), flow(1)));
+        assert!(all.is_empty());
     }
 }

@@ -27,8 +27,8 @@ mod time;
 mod tuple;
 
 pub use expectation::{
-    Claim, EXPECTATION_LIFETIME, ExpectError, Expectations, ExpectedTuple, MAX_ATTEMPTS,
-    MAX_EXPECTATIONS, MAX_PER_CLIENT,
+    Announcement, Claim, EXPECTATION_LIFETIME, ExpectError, Expectations, ExpectedTuple,
+    MAX_ATTEMPTS, MAX_EXPECTATIONS, MAX_PER_CLIENT, Meeting,
 };
 pub use flow::{CachedVerdict, Flow, Link, STATE_CHANGING_FLAGS, TcpStep, Tracked, has_tcp_flags};
 pub use fragment::{FragmentStore, Fragmented};

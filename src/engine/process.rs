@@ -7,7 +7,8 @@ use super::{Origin, Out, OutFrame, Shared, Verdict};
 use crate::conntrack::icmp::{self, Role};
 use crate::conntrack::{
     CachedVerdict, CtState, Direction, ExpectedTuple, Flow, FlowKey, Fragmented, InsertError,
-    Judgement, Link, STATE_CHANGING_FLAGS, TcpState, TcpStep, Time, Tracked, Tuple, has_tcp_flags,
+    Judgement, Link, Meeting, STATE_CHANGING_FLAGS, TcpState, TcpStep, Time, Tracked, Tuple,
+    has_tcp_flags,
 };
 use crate::observe::{Counters, DropReason};
 use crate::rules::{Outcome, Query};
@@ -342,8 +343,13 @@ impl Engine {
             Ok(flow) => flow,
             Err(reason) => return Some(self.invalid(packet, passing, reason)),
         };
-        let expected = ExpectedTuple::of(tuple, side)
-            .filter(|expected| self.shared.expectations.is_expected(expected, now));
+        let source_port = tuple.src_port;
+        let expected = ExpectedTuple::of(tuple, side);
+        let meeting = expected.as_ref().map_or(Meeting::Unexpected, |expected| {
+            let all = &self.shared.expectations;
+            all.meeting(expected, source_port, now)
+        });
+        let expected = expected.filter(|_| meeting == Meeting::Expected);
         let state = if expected.is_some() {
             CtState::Related
         } else {
@@ -351,6 +357,10 @@ impl Engine {
         };
         let outcome = self.ask(packet, passing, state, Direction::Original);
         if let Some(reason) = outcome.drop {
+            let reason = match meeting {
+                Meeting::OtherSourcePort => DropReason::ExpectationSourcePort,
+                Meeting::Expected | Meeting::Unexpected => reason,
+            };
             return Some(Verdict::Drop(reason));
         }
         if outcome.cacheable {
@@ -366,7 +376,8 @@ impl Engine {
         }
         if let Some(expected) = &expected {
             // Claimed before it is inserted: of two SYNs at once, one gets it.
-            let claim = self.shared.expectations.claim(expected, key, now)?;
+            let all = &self.shared.expectations;
+            let claim = all.claim(expected, source_port, key, now)?;
             flow.link = Link::Announced(claim.session);
             if let Some(older) = claim.replaced {
                 self.forget_unanswered(&older, now);

@@ -129,7 +129,9 @@ impl Lab {
     }
 
     fn told(&self) -> Vec<String> {
-        self.events().iter().map(ToString::to_string).collect()
+        let events = self.events();
+        let told = events.iter().filter(|e| !e.kind.is_for_records_only());
+        told.map(ToString::to_string).collect()
     }
 }
 

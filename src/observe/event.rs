@@ -21,15 +21,19 @@ pub enum Mode {
     Pasv,
     /// Active, RFC 2428.
     Eprt,
+    /// Active, RFC 1639.
+    Lprt,
     /// Passive, RFC 2428.
     Epsv,
+    /// Passive, RFC 1639.
+    Lpsv,
 }
 
 impl Mode {
     /// Whether the server opens the data connection.
     #[must_use]
     pub fn is_active(self) -> bool {
-        matches!(self, Mode::Port | Mode::Eprt)
+        matches!(self, Mode::Port | Mode::Eprt | Mode::Lprt)
     }
 }
 
@@ -40,6 +44,8 @@ impl fmt::Display for Mode {
             Mode::Pasv => "PASV",
             Mode::Eprt => "EPRT",
             Mode::Epsv => "EPSV",
+            Mode::Lprt => "LPRT",
+            Mode::Lpsv => "LPSV",
         })
     }
 }
@@ -51,10 +57,29 @@ pub struct PortOpened {
     pub mode: Mode,
     /// Who may connect.
     pub from: IpAddr,
+    /// A third party that `ftp.fxp` lists may connect instead.
+    pub fxp: bool,
     /// Where to.
     pub to: SocketAddr,
     /// For how long.
     pub seconds: u64,
+}
+
+/// A file or listing that a client asked for or sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Transfer {
+    /// The command, with the file's name.
+    pub command: Escaped,
+    /// `download`, `upload` or `listing`.
+    pub direction: &'static str,
+    /// How the data connection was agreed on, if there was one.
+    pub mode: Option<Mode>,
+    /// Bytes on the data connection, if lotus saw its end.
+    pub bytes: Option<u64>,
+    /// The server said that all went well.
+    pub ok: bool,
+    /// The reply that said so, or said not; none if there was no answer.
+    pub code: Option<u16>,
 }
 
 /// Something that a person wants to know. Everything from the wire in it is escaped.
@@ -80,6 +105,10 @@ pub enum EventKind {
     },
     /// The server accepted a login.
     LoggedIn { user: Escaped },
+    /// A command was answered; it has no code if it got no answer. Passwords are left out.
+    Command { command: Escaped, code: Option<u16> },
+    /// A transfer ended, well or not.
+    Transfer(Transfer),
     /// A port was opened for one data connection.
     PortOpened(PortOpened),
     /// The data connection that a port was opened for was established.
@@ -143,6 +172,32 @@ pub enum EventKind {
     },
 }
 
+impl EventKind {
+    /// Whether it is for records only: people who watch have no time for so many.
+    #[must_use]
+    pub fn is_for_records_only(&self) -> bool {
+        matches!(self, EventKind::Command { .. })
+    }
+}
+
+impl fmt::Display for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.ok { "done" } else { "failed" };
+        write!(f, "{} {word}: '{}'", self.direction, self.command)?;
+        match self.bytes {
+            Some(bytes) => write!(f, ", {bytes} bytes")?,
+            None => f.write_str(", bytes unknown")?,
+        }
+        if let Some(mode) = self.mode {
+            write!(f, " ({mode})")?;
+        }
+        match self.code {
+            Some(code) => write!(f, ", reply {code}"),
+            None => f.write_str(", no reply"),
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.session != 0 {
@@ -160,15 +215,22 @@ impl fmt::Display for Event {
                 )
             }
             EventKind::LoggedIn { user } => write!(f, "logged in as '{user}'"),
+            EventKind::Command { command, code } => match code {
+                Some(code) => write!(f, "command '{command}': reply {code}"),
+                None => write!(f, "command '{command}': no reply"),
+            },
+            EventKind::Transfer(transfer) => transfer.fmt(f),
             EventKind::PortOpened(PortOpened {
                 mode,
                 from,
+                fxp,
                 to,
                 seconds,
             }) => {
+                let others = if *fxp { " or a host of ftp.fxp" } else { "" };
                 write!(
                     f,
-                    "opened port {}: {from} may connect to {to} once",
+                    "opened port {}: {from}{others} may connect to {to} once",
                     to.port()
                 )?;
                 write!(f, " within {seconds} s ({mode})")
@@ -308,6 +370,7 @@ mod tests {
         let opened = PortOpened {
             mode: Mode::Epsv,
             from: [192, 0, 2, 1].into(),
+            fxp: false,
             to: ([192, 0, 2, 9], 50_000).into(),
             seconds: 60,
         };
@@ -341,5 +404,35 @@ mod tests {
         let kind = EventKind::NotFtp { why };
         queue.push(9, Event { session: 1, kind });
         assert_eq!((queue.pop().map(|s| s.at_ns), queue.lost()), (Some(9), 1));
+    }
+
+    #[test]
+    fn a_transfer_reads_as_a_sentence_and_as_json() {
+        let transfer = |ok, bytes, mode, code| Event {
+            session: 3,
+            kind: EventKind::Transfer(Transfer {
+                command: Escaped::new(b"STOR a\x1b"),
+                direction: "upload",
+                mode,
+                bytes,
+                ok,
+                code,
+            }),
+        };
+        let done = transfer(true, Some(12), Some(Mode::Lpsv), Some(226));
+        assert_eq!(
+            done.to_string(),
+            "ftp[3] upload done: 'STOR a\\u{1b}', 12 bytes (LPSV), reply 226"
+        );
+        let json = serde_json::to_value(&done).unwrap();
+        assert_eq!(json["event"], "transfer");
+        assert_eq!(
+            (&json["bytes"], &json["mode"]),
+            (&12.into(), &"LPSV".into())
+        );
+        assert_eq!(
+            transfer(false, None, None, None).to_string(),
+            "ftp[3] upload failed: 'STOR a\\u{1b}', bytes unknown, no reply"
+        );
     }
 }

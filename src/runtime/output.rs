@@ -135,15 +135,18 @@ impl Output {
     /// An event: a line for people, and one for programs.
     pub fn event(&self, stamped: &Stamped) {
         let at = WallTime::of(Time::from_nanos(stamped.at_ns));
-        let text = format!("{} {}", at.time_of_day(), stamped.event);
-        let for_people = Line::Human(tone_of(&stamped.event.kind), text);
+        let kind = &stamped.event.kind;
+        let for_people = (!kind.is_for_records_only()).then(|| {
+            let text = format!("{} {}", at.time_of_day(), stamped.event);
+            Line::Human(tone_of(kind), text)
+        });
         let for_programs = match json_line(at, &stamped.event) {
             Ok(line) => Line::Json(line),
             Err(error) => Line::Human(Tone::Bad, format!("an event cannot be written: {error}")),
         };
         // Both are tried, also if the first is lost.
-        let sent = [for_people, for_programs].map(|line| self.send(line));
-        if sent.contains(&false) {
+        let sent = [for_people, Some(for_programs)].map(|line| line.map(|line| self.send(line)));
+        if sent.contains(&Some(false)) {
             self.lost.events.fetch_add(1, Relaxed);
         }
     }
@@ -205,10 +208,12 @@ fn tone_of(kind: &EventKind) -> Tone {
         | EventKind::RangeMissed { .. }
         | EventKind::Unreadable { .. }
         | EventKind::NotFtp { .. } => Tone::Warning,
+        EventKind::Transfer(transfer) if !transfer.ok => Tone::Warning,
         EventKind::PortOpened(_)
         | EventKind::PortUsed { .. }
         | EventKind::RangeOpened { .. }
-        | EventKind::RangeUsed { .. } => Tone::Good,
+        | EventKind::RangeUsed { .. }
+        | EventKind::Transfer(_) => Tone::Good,
         _ => Tone::Plain,
     }
 }
@@ -433,6 +438,32 @@ mod tests {
         (0..4).for_each(|_| output.event(&event));
         assert_eq!((output.lost().lines(), output.lost().events()), (5, 3));
         drop(queue);
+        output.finish(Vec::new());
+    }
+
+    #[test]
+    fn commands_are_for_the_record_and_not_for_people() {
+        let (lines, queue) = channel::bounded(10);
+        let output = Output {
+            lines,
+            lost: Arc::default(),
+            thread: thread::spawn(|| {}),
+        };
+        let kind = EventKind::Command {
+            command: Escaped::new(b"NOOP"),
+            code: Some(200),
+        };
+        let event = Event { session: 7, kind };
+        output.event(&Stamped { at_ns: 1, event });
+        output.event(&Stamped {
+            at_ns: 1,
+            event: login(b"anna"),
+        });
+        let human: Vec<bool> = queue
+            .try_iter()
+            .map(|l| matches!(l, Line::Human(..)))
+            .collect();
+        assert_eq!(human, [false, true, false]);
         output.finish(Vec::new());
     }
 

@@ -1,6 +1,10 @@
-//! The arguments of PORT and EPRT, judged byte by byte, and the address in 227 and 229.
+//! The arguments of PORT, LPRT and EPRT, judged byte by byte.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use super::Settings;
 
 /// Ports below this are the system's (RFC 6335 section 6): data never goes there (RFC 2577
 /// section 3).
@@ -8,53 +12,135 @@ pub(super) const FIRST_DATA_PORT: u16 = 1024;
 
 pub(super) const FOREIGN: &str = "it names an address that is not the client's own (FTP bounce)";
 pub(super) const LOW_PORT: &str = "it names a port below 1024";
+pub(super) const OTHER_PORT: &str = "it names a port outside ftp.active_ports";
 pub(super) const MALFORMED: &str = "its address or port is malformed";
+
+/// Address families of RFC 1639 are IP's version numbers.
+pub(super) const LONG_V4: u8 = 4;
+pub(super) const LONG_V6: u8 = 6;
+
+/// The most numbers that an argument has: family, length, 16 of IPv6, length, two of the port.
+pub(super) const MAX_NUMBERS: usize = 21;
+
+/// The longest address is that of RFC 4291 section 2.2 (3).
+const MAX_ADDRESS_BYTES: usize = 45;
 
 /// A refusal, as early as the bytes allow it.
 pub(super) type Fed = Result<(), &'static str>;
 
-/// `h1,h2,h3,h4,p1,p2` of RFC 959 section 4.1.2.
+/// Which addresses and ports a client may name.
+#[derive(Clone, Debug)]
+pub(super) struct Allowed {
+    pub(super) client: IpAddr,
+    pub(super) settings: Arc<Settings>,
+}
+
+/// `h1,h2,h3,h4,p1,p2` of RFC 959 section 4.1.2, or the long form `af,hal,h1...,pal,p1,p2` of
+/// RFC 1639.
 #[derive(Debug)]
-pub(super) struct PortArgument {
-    client: IpAddr,
-    numbers: [u8; 6],
+pub(super) struct NumbersArgument {
+    is_long: bool,
+    numbers: [u8; MAX_NUMBERS],
     done: usize,
     current: Option<u16>,
-    digits: u8,
+    has_leading_zero: bool,
     ended: bool,
 }
 
-impl PortArgument {
-    pub(super) fn new(client: IpAddr) -> PortArgument {
-        let numbers = [0; 6];
-        PortArgument {
-            client,
-            numbers,
+/// What a number in the list stands for.
+#[derive(Clone, Copy)]
+enum Field {
+    Family(u8),
+    Length(u8),
+    /// An octet of the address.
+    Host,
+    PortHigh,
+    PortLow,
+}
+
+impl Allowed {
+    fn host_bytes(&self) -> usize {
+        if self.client.is_ipv4() { 4 } else { 16 }
+    }
+
+    fn address(&self, address: IpAddr) -> Fed {
+        let is_other = address != self.client && !self.settings.fxp.contains(address);
+        if is_other { Err(FOREIGN) } else { Ok(()) }
+    }
+
+    /// Whether an address that begins with these octets, and goes on with one of these, may be
+    /// named.
+    fn octets(&self, begin: &[u8], next: &RangeInclusive<u16>) -> Fed {
+        let octets = |address: IpAddr| match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let reaches = |(address, prefix_bits): (IpAddr, usize)| {
+            let network = octets(address);
+            network.len() == self.host_bytes()
+                && network.iter().enumerate().all(|(at, &octet)| {
+                    let mask = octet_mask(prefix_bits, at);
+                    let (low, high) = (octet & mask, octet | !mask);
+                    match begin.get(at) {
+                        Some(said) => (low..=high).contains(said),
+                        None if at == begin.len() => overlap(next, low.into(), high.into()),
+                        None => true,
+                    }
+                })
+        };
+        let own = (self.client, 8 * self.host_bytes());
+        let third = self.settings.fxp.iter();
+        let third = third.map(|net| (net.network(), usize::from(net.prefix_len())));
+        if std::iter::once(own).chain(third).any(reaches) {
+            Ok(())
+        } else {
+            Err(FOREIGN)
+        }
+    }
+
+    /// Whether one of these ports may be named.
+    fn ports(&self, ports: &RangeInclusive<u16>) -> Fed {
+        let range = self.settings.active_ports;
+        if *ports.end() < FIRST_DATA_PORT {
+            Err(LOW_PORT)
+        } else if overlap(ports, range.first().max(FIRST_DATA_PORT), range.last()) {
+            Ok(())
+        } else {
+            Err(OTHER_PORT)
+        }
+    }
+}
+
+impl NumbersArgument {
+    /// The argument of PORT, or of LPRT.
+    pub(super) fn new(is_long: bool) -> NumbersArgument {
+        NumbersArgument {
+            is_long,
+            numbers: [0; MAX_NUMBERS],
             done: 0,
             current: None,
-            digits: 0,
+            has_leading_zero: false,
             ended: false,
         }
     }
 
-    pub(super) fn feed(&mut self, byte: u8) -> Fed {
+    pub(super) fn feed(&mut self, byte: u8, allowed: &Allowed) -> Fed {
         match byte {
             b'0'..=b'9' if !self.ended => {
-                let value = self.current.unwrap_or(0) * 10 + u16::from(byte - b'0');
-                self.digits += 1;
+                // Leading zeros are octal to some readers.
+                self.has_leading_zero |= self.current == Some(0);
+                let value = self.current.unwrap_or(0).min(999) * 10 + u16::from(byte - b'0');
                 self.current = Some(value);
-                if self.done < 4 {
-                    return self.is_on_the_way_to_the_client(value);
-                }
-                // Three digits are enough, and leading zeros are octal to some readers.
-                if value > 255 || self.digits > 3 {
-                    return Err(MALFORMED);
-                }
-                Ok(())
+                // It is refused when nothing that it may become is allowed.
+                continuations(value).fold(Err(MALFORMED), |so_far: Fed, values| {
+                    so_far.or_else(|_| self.judge(&values, allowed))
+                })
             }
-            b',' if !self.ended && self.done < 5 => self.number_ended(),
+            b',' if !self.ended && self.field(allowed).is_some_and(|f| !f.is_last()) => {
+                self.number_ended(allowed)
+            }
             b' ' if self.done == 0 && self.current.is_none() => Ok(()),
-            b' ' if self.done == 5 && self.current.is_some() => {
+            b' ' if self.field(allowed).is_some_and(Field::is_last) && self.current.is_some() => {
                 self.ended = true;
                 Ok(())
             }
@@ -62,79 +148,111 @@ impl PortArgument {
         }
     }
 
-    pub(super) fn finish(&self) -> Result<SocketAddr, &'static str> {
-        let [.., p1, _] = self.numbers;
-        match self.current {
-            // Not above 255: every digit was checked.
-            Some(p2) if self.done == 5 => {
-                let port = u16::from(p1) << 8 | p2;
-                Ok(SocketAddr::new(self.client, port))
+    pub(super) fn finish(&self, allowed: &Allowed) -> Result<SocketAddr, &'static str> {
+        let value = self.current.ok_or(MALFORMED)?;
+        if !self.field(allowed).is_some_and(Field::is_last) {
+            return Err(MALFORMED);
+        }
+        self.judge(&(value..=value), allowed)?;
+        let address = self.address(allowed).ok_or(MALFORMED)?;
+        allowed.address(address)?;
+        Ok(SocketAddr::new(address, self.port_with(value)))
+    }
+
+    fn field(&self, allowed: &Allowed) -> Option<Field> {
+        let host_bytes = allowed.host_bytes();
+        let before = if self.is_long { 2 } else { 0 };
+        let after = before + host_bytes + usize::from(self.is_long);
+        match self.done {
+            0 if self.is_long => Some(Field::Family(if host_bytes == 4 {
+                LONG_V4
+            } else {
+                LONG_V6
+            })),
+            1 if self.is_long => Some(Field::Length(host_bytes as u8)),
+            at if at < before + host_bytes => Some(Field::Host),
+            at if at < after => Some(Field::Length(2)),
+            at if at == after => Some(Field::PortHigh),
+            at if at == after + 1 => Some(Field::PortLow),
+            _ => None,
+        }
+    }
+
+    /// Whether the present number may become one of these.
+    fn judge(&self, values: &RangeInclusive<u16>, allowed: &Allowed) -> Fed {
+        let field = self.field(allowed).ok_or(MALFORMED)?;
+        let is_number = !self.has_leading_zero && *values.start() <= 255;
+        match field {
+            Field::Family(_) | Field::Host if !is_number => Err(FOREIGN),
+            _ if !is_number => Err(MALFORMED),
+            // PORT knows no other family.
+            Field::Host if !self.is_long && allowed.client.is_ipv6() => Err(FOREIGN),
+            Field::Family(n) if !overlap(values, n.into(), n.into()) => Err(FOREIGN),
+            Field::Length(n) if !overlap(values, n.into(), n.into()) => Err(MALFORMED),
+            Field::Family(_) | Field::Length(_) => Ok(()),
+            Field::Host => allowed.octets(self.host(), values),
+            Field::PortHigh => {
+                let last = (*values.end()).min(255);
+                allowed.ports(&(*values.start() << 8..=(last << 8 | 0xff)))
             }
-            _ => Err(MALFORMED),
+            Field::PortLow => {
+                let last = (*values.end()).min(255);
+                allowed.ports(&(self.port_with(*values.start())..=self.port_with(last)))
+            }
         }
     }
 
-    /// An octet is written in one way only, so the first digit that differs decides.
-    fn is_on_the_way_to_the_client(&self, value: u16) -> Fed {
-        let IpAddr::V4(client) = self.client else {
-            return Err(FOREIGN);
-        };
-        let mut octet = client.octets().get(self.done).copied().map_or(0, u16::from);
-        while octet > value && value > 0 {
-            octet /= 10;
+    fn number_ended(&mut self, allowed: &Allowed) -> Fed {
+        let value = self.current.ok_or(MALFORMED)?;
+        self.judge(&(value..=value), allowed)?;
+        if let Some(slot) = self.numbers.get_mut(self.done) {
+            *slot = value as u8; // it was judged not to be above 255
         }
-        let has_leading_zero = self.digits > 1 && value < 10 || self.digits > 2 && value < 100;
-        if octet == value && !has_leading_zero {
-            Ok(())
-        } else {
-            Err(FOREIGN)
-        }
-    }
-
-    fn number_ended(&mut self) -> Fed {
-        let value = self.current.take().ok_or(MALFORMED)? as u8;
-        self.digits = 0;
-        let index = self.done;
-        if let Some(slot) = self.numbers.get_mut(index) {
-            *slot = value;
-        }
+        self.current = None;
         self.done += 1;
-        match (index, self.client) {
-            (0..=3, IpAddr::V4(client)) if client.octets().get(index) != Some(&value) => {
-                Err(FOREIGN)
-            }
-            (0..=3, IpAddr::V6(_)) => Err(FOREIGN),
-            (4, _) if u16::from(value) < FIRST_DATA_PORT >> 8 => Err(LOW_PORT),
-            _ => Ok(()),
+        Ok(())
+    }
+
+    /// The octets of the address so far.
+    fn host(&self) -> &[u8] {
+        let begin = if self.is_long { 2 } else { 0 };
+        self.numbers.get(begin..self.done).unwrap_or_default()
+    }
+
+    fn address(&self, allowed: &Allowed) -> Option<IpAddr> {
+        if allowed.client.is_ipv4() {
+            self.host().first_chunk::<4>().map(|&octets| octets.into())
+        } else {
+            let octets = self.host().first_chunk::<16>()?;
+            Some(Ipv6Addr::from(*octets).into())
         }
+    }
+
+    /// The port, if its low byte is this.
+    fn port_with(&self, low: u16) -> u16 {
+        let high = self.done.checked_sub(1).and_then(|at| self.numbers.get(at));
+        u16::from(high.copied().unwrap_or(0)) << 8 | low
+    }
+}
+
+impl Field {
+    fn is_last(self) -> bool {
+        matches!(self, Field::PortLow)
     }
 }
 
 /// `|1|192.0.2.1|50000|` of RFC 2428 section 2, with any delimiter.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct EprtArgument {
-    client: IpAddr,
     delimiter: Option<u8>,
     field: u8,
     text: Vec<u8>,
-    port: u16,
+    end: Option<SocketAddr>,
+    address: Option<IpAddr>,
 }
 
-/// The longest address is that of RFC 4291 section 2.2 (3).
-const MAX_ADDRESS_BYTES: usize = 45;
-
 impl EprtArgument {
-    pub(super) fn new(client: IpAddr) -> EprtArgument {
-        EprtArgument {
-            client,
-            delimiter: None,
-            field: 0,
-            text: Vec::new(),
-            port: 0,
-        }
-    }
-
-    pub(super) fn feed(&mut self, byte: u8) -> Fed {
+    pub(super) fn feed(&mut self, byte: u8, allowed: &Allowed) -> Fed {
         let Some(delimiter) = self.delimiter else {
             return match byte {
                 b' ' => Ok(()),
@@ -147,7 +265,7 @@ impl EprtArgument {
             };
         };
         if byte == delimiter {
-            return self.field_ended();
+            return self.field_ended(allowed);
         }
         if self.field > 2 {
             return if byte == b' ' { Ok(()) } else { Err(MALFORMED) };
@@ -155,7 +273,7 @@ impl EprtArgument {
         self.text.push(byte);
         match self.field {
             0 if matches!(
-                (self.text.as_slice(), self.client),
+                (self.text.as_slice(), allowed.client),
                 (b"1", IpAddr::V4(_)) | (b"2", IpAddr::V6(_))
             ) =>
             {
@@ -163,89 +281,73 @@ impl EprtArgument {
             }
             0 => Err(FOREIGN),
             1 if self.text.len() <= MAX_ADDRESS_BYTES => Ok(()),
-            2 if byte.is_ascii_digit() && self.text.len() <= 5 => Ok(()),
+            // Leading zeros are octal to some readers.
+            2 if byte.is_ascii_digit() && self.text.first() != Some(&b'0') => Ok(()),
             _ => Err(MALFORMED),
+        }?;
+        // A port that is too high already can only become higher.
+        if self.field == 2 {
+            self.port().map(|_| ())
+        } else {
+            Ok(())
         }
     }
 
     pub(super) fn finish(&self) -> Result<SocketAddr, &'static str> {
-        if self.field != 3 {
-            return Err(MALFORMED);
-        }
-        Ok(SocketAddr::new(self.client, self.port))
+        self.end.ok_or(MALFORMED)
     }
 
-    fn field_ended(&mut self) -> Fed {
-        let text = std::mem::take(&mut self.text);
-        let text = std::str::from_utf8(&text).map_err(|_| MALFORMED)?;
+    fn port(&self) -> Result<u16, &'static str> {
+        let text = std::str::from_utf8(&self.text).map_err(|_| MALFORMED)?;
+        text.parse().map_err(|_| MALFORMED)
+    }
+
+    fn field_ended(&mut self, allowed: &Allowed) -> Fed {
         match self.field {
-            0 if text.is_empty() => return Err(MALFORMED),
+            0 if self.text.is_empty() => return Err(MALFORMED),
             0 => {}
             1 => {
+                let text = std::str::from_utf8(&self.text).map_err(|_| MALFORMED)?;
                 let address: IpAddr = text.parse().map_err(|_| MALFORMED)?;
-                if address != self.client {
+                if address.is_ipv4() != allowed.client.is_ipv4() {
                     return Err(FOREIGN);
                 }
+                allowed.address(address)?;
+                self.address = Some(address);
             }
             2 => {
-                self.port = text.parse().map_err(|_| MALFORMED)?;
-                if self.port < FIRST_DATA_PORT {
-                    return Err(LOW_PORT);
-                }
+                let port = self.port()?;
+                allowed.ports(&(port..=port))?;
+                self.end = self.address.map(|address| SocketAddr::new(address, port));
             }
             _ => return Err(MALFORMED),
         }
+        self.text.clear();
         self.field += 1;
         Ok(())
     }
 }
 
-/// The port in the text of a 227 reply: the last two of six numbers, of which the first stands at
-/// the first digit of the text (RFC 1123 section 4.1.2.6). The address is not looked at: data goes
-/// to the server's own.
-pub(super) fn port_of_227(text: &[u8]) -> Option<u16> {
-    let start = text.iter().position(u8::is_ascii_digit)?;
-    let mut rest = text.get(start..)?;
-    let mut numbers = [0u8; 6];
-    for (index, slot) in numbers.iter_mut().enumerate() {
-        if index > 0 {
-            rest = trim(
-                rest.strip_prefix(b",")
-                    .or_else(|| rest.strip_prefix(b"."))?,
-            );
-        }
-        let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-        let (number, after) = rest.split_at_checked(digits)?;
-        *slot = std::str::from_utf8(number).ok()?.parse().ok()?;
-        rest = if index < 5 { trim(after) } else { after };
-    }
-    let [.., p1, p2] = numbers;
-    // A seventh number would mean that these are not the six we think.
-    match rest {
-        [b',' | b'.', next, ..] if next.is_ascii_digit() => None,
-        _ => Some(u16::from_be_bytes([p1, p2])),
-    }
-}
-
-/// The port in the text of a 229 reply: `(<d><d><d>port<d>)`, RFC 2428 section 3.
-pub(super) fn port_of_229(text: &[u8]) -> Option<u16> {
-    let open = text.iter().position(|&b| b == b'(')?;
-    let [d, e, f, rest @ ..] = text.get(open + 1..)? else {
-        return None;
+/// What a number may become when digits follow: `2` may become 2, 20 to 29 or 200 to 255.
+fn continuations(value: u16) -> impl Iterator<Item = RangeInclusive<u16>> {
+    let times: &[u16] = match value {
+        1..=2 => &[1, 10, 100],
+        3..=25 => &[1, 10],
+        _ => &[1],
     };
-    if d != e || d != f || !(33..=126).contains(d) || d.is_ascii_digit() {
-        return None;
-    }
-    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-    let (number, after) = rest.split_at_checked(digits)?;
-    if after.first() != Some(d) || after.get(1) != Some(&b')') {
-        return None;
-    }
-    std::str::from_utf8(number).ok()?.parse().ok()
+    times
+        .iter()
+        .map(move |times| value * times..=value * times + times - 1)
 }
 
-fn trim(bytes: &[u8]) -> &[u8] {
-    bytes.trim_ascii_start()
+fn overlap(values: &RangeInclusive<u16>, low: u16, high: u16) -> bool {
+    *values.start() <= high && low <= *values.end()
+}
+
+/// Which bits of the octet at this place a prefix of so many bits fixes.
+fn octet_mask(prefix_bits: usize, at: usize) -> u8 {
+    let fixed = prefix_bits.saturating_sub(8 * at).min(8);
+    u8::MAX.checked_shl(8 - fixed as u32).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -258,27 +360,55 @@ mod tests {
         "2001:db8::7".parse().unwrap()
     }
 
-    /// The port, or the refusal and how many bytes it took.
-    fn port(text: &str) -> Result<u16, (usize, &'static str)> {
-        let mut argument = PortArgument::new(V4);
-        for (at, byte) in text.bytes().enumerate() {
-            argument.feed(byte).map_err(|why| (at, why))?;
+    fn allowed(client: IpAddr) -> Allowed {
+        let settings = Arc::default();
+        Allowed { client, settings }
+    }
+
+    fn with(client: IpAddr, change: impl FnOnce(&mut Settings)) -> Allowed {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        Allowed {
+            client,
+            settings: Arc::new(settings),
         }
-        argument
-            .finish()
-            .map(|a| a.port())
-            .map_err(|why| (text.len(), why))
+    }
+
+    /// Where to, or the refusal and how many bytes it took.
+    type Read = Result<SocketAddr, (usize, &'static str)>;
+
+    fn numbers(is_long: bool, allowed: &Allowed, text: &str) -> Read {
+        let mut argument = NumbersArgument::new(is_long);
+        for (at, byte) in text.bytes().enumerate() {
+            argument.feed(byte, allowed).map_err(|why| (at, why))?;
+        }
+        argument.finish(allowed).map_err(|why| (text.len(), why))
+    }
+
+    fn port(text: &str) -> Result<u16, (usize, &'static str)> {
+        numbers(false, &allowed(V4), text).map(|to| {
+            assert_eq!(to.ip(), V4);
+            to.port()
+        })
+    }
+
+    fn long(client: IpAddr, text: &str) -> Result<u16, (usize, &'static str)> {
+        numbers(true, &allowed(client), text).map(|to| {
+            assert_eq!(to.ip(), client);
+            to.port()
+        })
+    }
+
+    fn eprt_with(allowed: &Allowed, text: &str) -> Read {
+        let mut argument = EprtArgument::default();
+        for (at, byte) in text.bytes().enumerate() {
+            argument.feed(byte, allowed).map_err(|why| (at, why))?;
+        }
+        argument.finish().map_err(|why| (text.len(), why))
     }
 
     fn eprt(client: IpAddr, text: &str) -> Result<u16, (usize, &'static str)> {
-        let mut argument = EprtArgument::new(client);
-        for (at, byte) in text.bytes().enumerate() {
-            argument.feed(byte).map_err(|why| (at, why))?;
-        }
-        argument
-            .finish()
-            .map(|a| a.port())
-            .map_err(|why| (text.len(), why))
+        eprt_with(&allowed(client), text).map(|to| to.port())
     }
 
     #[test]
@@ -287,17 +417,42 @@ mod tests {
         assert_eq!(port(" 192,0,2,7,255,255 "), Ok(65_535));
         assert_eq!(port("192,0,2,8,4,0"), Err((8, FOREIGN)));
         assert_eq!(port("19,0,2,7,4,0"), Err((2, FOREIGN)));
+        assert_eq!(port("3"), Err((0, FOREIGN)));
         assert_eq!(port("192,0,2,07,4,0"), Err((8, FOREIGN)));
         assert_eq!(port("192,00,2,7,4,0"), Err((5, FOREIGN)));
         assert_eq!(port("10,0,2,7,4,0"), Err((1, FOREIGN)));
         assert_eq!(port("192,0,2,7,3,255"), Err((11, LOW_PORT)));
+        assert_eq!(port("192,0,2,7,0,255"), Err((10, LOW_PORT)));
         assert_eq!(port("192,0,2,7,4,256"), Err((14, MALFORMED)));
+        assert_eq!(port("192,0,2,7,4,01"), Err((13, MALFORMED)));
+        assert_eq!(port("192,0,2,7,04,1"), Err((10, LOW_PORT)));
         assert_eq!(port("1926,0,2,7,4,5"), Err((3, FOREIGN)));
         assert_eq!(port("192,0,2,7,4"), Err((11, MALFORMED)));
         assert_eq!(port("192,0,2,7,4,"), Err((12, MALFORMED)));
         assert_eq!(port("192,0,2,7,4,5,6"), Err((13, MALFORMED)));
         assert_eq!(port("192,0,2,7,4,5 6"), Err((14, MALFORMED)));
         assert_eq!(port("192,0,2,7,\t4,5"), Err((10, MALFORMED)));
+        assert_eq!(port("192,,2,7,4,5"), Err((4, MALFORMED)));
+        let of_v6 = numbers(false, &allowed(v6()), "32,1,13,184,4,5");
+        assert_eq!(of_v6, Err((0, FOREIGN)), "PORT knows IPv4 only");
+    }
+
+    #[test]
+    fn lprt_is_refused_at_the_earliest_byte() {
+        assert_eq!(long(V4, "4,4,192,0,2,7,2,195,80"), Ok(50_000));
+        let six = "6,16,32,1,13,184,0,0,0,0,0,0,0,0,0,0,0,7,2,195,80";
+        assert_eq!(long(v6(), six), Ok(50_000));
+        assert_eq!(long(V4, six), Err((0, FOREIGN)));
+        assert_eq!(long(v6(), "4,4,192,0,2,7,2,195,80"), Err((0, FOREIGN)));
+        assert_eq!(long(V4, "4,16,192,0,2,7,2,195,80"), Err((2, MALFORMED)));
+        assert_eq!(long(V4, "4,4,10,0,0,1,2,195,80"), Err((5, FOREIGN)));
+        assert_eq!(long(V4, "4,4,192,0,2,7,3,195,80"), Err((14, MALFORMED)));
+        assert_eq!(long(V4, "4,4,192,0,2,7,2,0,80"), Err((16, LOW_PORT)));
+        assert_eq!(long(V4, "4,4,192,0,2,7,2,195"), Err((19, MALFORMED)));
+        assert_eq!(long(V4, "4,4,192,0,2,7,2,195,80,1"), Err((22, MALFORMED)));
+        assert_eq!(long(V4, "16,4"), Err((0, FOREIGN)));
+        let last = six.replace(",7,2,", ",8,2,");
+        assert_eq!(long(v6(), &last), Err((39, FOREIGN)));
     }
 
     #[test]
@@ -314,40 +469,64 @@ mod tests {
             Err((19, MALFORMED))
         );
         assert_eq!(eprt(V4, "|1|192.0.2.7|1023|"), Err((17, LOW_PORT)));
-        assert_eq!(eprt(V4, "|1|192.0.2.7|65558|"), Err((18, MALFORMED)));
+        assert_eq!(eprt(V4, "|1|192.0.2.7|65558|"), Err((17, MALFORMED)));
+        assert_eq!(eprt(V4, "|1|192.0.2.7|05000|"), Err((13, MALFORMED)));
+        assert_eq!(eprt(V4, "|1|192.0.2.7||"), Err((13, MALFORMED)));
         assert_eq!(eprt(V4, "|1|192.0.2.7|5000"), Err((17, MALFORMED)));
         assert_eq!(eprt(V4, "1111.0.2.7|5000|"), Err((0, MALFORMED)));
     }
 
     #[test]
-    fn replies_as_servers_write_them() {
-        for (text, expected) in [
-            ("Entering Passive Mode (192,0,2,1,156,64).", Some(40_000)),
-            ("Entering Passive Mode (192,0,2,1,156,64)", Some(40_000)),
-            ("192,0,2,1,156,64", Some(40_000)),
-            ("=192,0,2,1,156,64", Some(40_000)),
-            ("Entering Passive Mode( 1, 2, 3, 4, 143,225).", Some(36_833)),
-            ("passive 1.2.3.4.143.225", Some(36_833)),
-            ("Entering Passive Mode (192,0,2,1,156)", None),
-            ("Entering Passive Mode (192,0,2,1,156,256)", None),
-            ("Entering Passive Mode (192,0,2,1216,156,6)", None),
-            ("Mode (192,0,2,1,156,6,7)", None),
-            ("no numbers", None),
-        ] {
-            assert_eq!(port_of_227(text.as_bytes()), expected, "{text}");
-        }
-        for (text, expected) in [
-            ("Entering Extended Passive Mode (|||6446|)", Some(6446)),
-            ("Extended Passive mode OK (|||6446|).", Some(6446)),
-            ("mode 2 (!!!6446!)", Some(6446)),
-            ("(|||65558|)", None),
-            ("(|||1000000|)", None),
-            ("(|1||6446|)", None),
-            ("(|||6446)", None),
-            ("|||6446|", None),
-            ("(||||)", None),
-        ] {
-            assert_eq!(port_of_229(text.as_bytes()), expected, "{text}");
-        }
+    fn ports_that_may_be_named_are_the_settings() {
+        // 156,64 to 156,164.
+        let few = with(V4, |s| s.active_ports = "40000-40100".parse().unwrap());
+        let port = |text| numbers(false, &few, text).map(|to| to.port());
+        assert_eq!(port("192,0,2,7,156,64"), Ok(40_000));
+        assert_eq!(port("192,0,2,7,156,164"), Ok(40_100));
+        assert_eq!(
+            port("192,0,2,7,156,63"),
+            Err((15, OTHER_PORT)),
+            "at its end"
+        );
+        assert_eq!(port("192,0,2,7,156,165"), Err((16, OTHER_PORT)));
+        assert_eq!(port("192,0,2,7,156,2"), Err((14, OTHER_PORT)), "can't fit");
+        assert_eq!(port("192,0,2,7,157,1"), Err((12, OTHER_PORT)));
+        assert_eq!(port("192,0,2,7,4,1"), Err((10, OTHER_PORT)));
+        assert_eq!(port("192,0,2,7,15,100"), Err((12, OTHER_PORT)));
+        let eprt = |text| eprt_with(&few, text).map(|to| to.port());
+        assert_eq!(eprt("|1|192.0.2.7|40100|"), Ok(40_100));
+        assert_eq!(eprt("|1|192.0.2.7|40101|"), Err((18, OTHER_PORT)));
+        let long = numbers(true, &few, "4,4,192,0,2,7,2,157,1");
+        assert_eq!(long, Err((18, OTHER_PORT)));
+    }
+
+    #[test]
+    fn third_parties_may_be_named_where_the_settings_list_them() {
+        let fxp = |text: &'static str| move |s: &mut Settings| s.fxp = text.parse().unwrap();
+        let some = with(V4, fxp("198.51.100.32/28,203.0.113.9,2001:db8:f::/48"));
+        let port = |text| numbers(false, &some, text);
+        let at = |text: &str| Ok(text.parse::<SocketAddr>().unwrap());
+        assert_eq!(port("192,0,2,7,195,80"), at("192.0.2.7:50000"));
+        assert_eq!(port("198,51,100,33,195,80"), at("198.51.100.33:50000"));
+        assert_eq!(port("203,0,113,9,195,80"), at("203.0.113.9:50000"));
+        assert_eq!(port("198,51,100,48,195,80"), Err((12, FOREIGN)));
+        assert_eq!(port("198,51,100,5,195,80"), Err((11, FOREIGN)));
+        // Octets of one prefix and of another make none.
+        assert_eq!(port("203,51,"), Err((4, FOREIGN)));
+        let eprt = |text| eprt_with(&some, text);
+        assert_eq!(eprt("|1|198.51.100.47|5000|"), at("198.51.100.47:5000"));
+        assert_eq!(eprt("|1|198.51.100.48|5000|"), Err((16, FOREIGN)));
+        assert_eq!(
+            eprt("|2|2001:db8:f::1|5000|"),
+            Err((1, FOREIGN)),
+            "a family"
+        );
+        let six = with(v6(), fxp("2001:db8:f::/48"));
+        let long = "6,16,32,1,13,184,0,15,0,0,0,0,0,0,0,0,0,1,2,195,80";
+        assert_eq!(numbers(true, &six, long), at("[2001:db8:f::1]:50000"));
+        assert_eq!(
+            eprt_with(&six, "|2|2001:db8:f::1|5000|"),
+            at("[2001:db8:f::1]:5000")
+        );
     }
 }

@@ -1,8 +1,10 @@
 //! Client bytes -> command lines, with refusal at the earliest byte that makes a line refusable.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use super::announce::{EprtArgument, PortArgument};
+use super::announce::{Allowed, EprtArgument, NumbersArgument};
+use super::settings::{CommandPolicy, Settings};
 
 /// Bytes of a line that are kept. Paths may be longer; nothing that lotus reads is.
 const MAX_KEPT_BYTES: usize = 256;
@@ -19,8 +21,10 @@ const CR: u8 = b'\r';
 const FIRST_TELNET_COMMAND: u8 = 0xf0;
 const LAST_TELNET_OPTION: u8 = 0x40;
 
-const LONG_ADDRESS: &str = "LPRT (RFC 1639) is not read";
 const TELNET: &str = "it has TELNET bytes in the middle of a port command";
+const DISGUISED: &str = "it has TELNET bytes or control characters in its verb";
+const ACTIVE_OFF: &str = "active mode is switched off (ftp.active)";
+const NOT_ALLOWED: &str = "ftp.commands does not allow this command";
 
 /// What a byte meant.
 #[derive(Debug)]
@@ -54,10 +58,18 @@ pub(super) enum Verb {
     Rein,
     Port,
     Eprt,
+    Lprt,
     Pasv,
     Epsv,
+    Lpsv,
     Auth,
     Abor,
+    /// Data from the server: RETR.
+    Download,
+    /// Data from the client: STOR, STOU, APPE.
+    Upload,
+    /// Names from the server: LIST, NLST, MLSD.
+    Listing,
     /// Another command of FTP.
     Other,
     /// Not FTP.
@@ -68,11 +80,11 @@ pub(super) enum Verb {
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) verb: Verb,
-    /// The line as it may be shown: without its end, cut, and without a password.
+    /// The line as it may be shown: without its end, cut, and without a secret.
     pub(super) shown: Vec<u8>,
     /// What follows the verb and its space, cut.
     pub(super) argument: Vec<u8>,
-    /// Where PORT or EPRT wants the data connection.
+    /// Where PORT, EPRT or LPRT wants the data connection.
     pub(super) announced: Option<SocketAddr>,
     /// Two readers could take the line two ways: it counts only when the server has accepted it.
     pub(super) is_ambiguous: bool,
@@ -82,7 +94,7 @@ pub(super) struct Command {
 enum Scan {
     /// Verb or an argument that says nothing.
     Plain,
-    Port(PortArgument),
+    Numbers(NumbersArgument),
     Eprt(EprtArgument),
     Refused,
 }
@@ -99,7 +111,7 @@ enum Telnet {
 /// Reads one direction byte by byte.
 #[derive(Debug)]
 pub(super) struct CommandReader {
-    client: IpAddr,
+    allowed: Allowed,
     line: Vec<u8>,
     verb_end: Option<usize>,
     scan: Scan,
@@ -112,19 +124,23 @@ pub(super) struct CommandReader {
 
 impl Scan {
     /// Where the line wants the data connection, as if it ended here.
-    fn announced(&self) -> Option<Result<SocketAddr, &'static str>> {
+    fn announced(&self, allowed: &Allowed) -> Option<Result<SocketAddr, &'static str>> {
         match self {
             Scan::Plain | Scan::Refused => None,
-            Scan::Port(argument) => Some(argument.finish()),
+            Scan::Numbers(argument) => Some(argument.finish(allowed)),
             Scan::Eprt(argument) => Some(argument.finish()),
         }
     }
 }
 
 impl CommandReader {
-    pub(super) fn new(client: IpAddr) -> CommandReader {
+    pub(super) fn new(client: IpAddr, settings: Arc<Settings>) -> CommandReader {
+        CommandReader::of(Allowed { client, settings })
+    }
+
+    fn of(allowed: Allowed) -> CommandReader {
         CommandReader {
-            client,
+            allowed,
             line: Vec::new(),
             verb_end: None,
             scan: Scan::Plain,
@@ -144,7 +160,7 @@ impl CommandReader {
         if std::mem::take(&mut self.saw_cr) {
             // CR NUL and CR in the middle: some readers end the line there, some do not.
             self.is_ambiguous = true;
-            if let Err(why) = self.data(CR) {
+            if let Err(why) = self.disguise(DISGUISED).and_then(|()| self.data(CR)) {
                 return self.refuse(why);
             }
         }
@@ -190,42 +206,74 @@ impl CommandReader {
     /// byte at least can be overwritten when all others have left.
     fn carriage_return(&mut self) -> Fed {
         self.saw_cr = true;
-        match self.scan.announced() {
-            Some(Err(why)) => self.refuse(why),
-            _ => self.more(),
+        match self.judge_as_ended() {
+            Err(why) => self.refuse(why),
+            Ok(_) => self.more(),
         }
+    }
+
+    /// Where the line wants the data connection, if it ended here.
+    fn judge_as_ended(&self) -> Result<Option<SocketAddr>, &'static str> {
+        if self.verb_end.is_none() && !self.line.is_empty() && !self.is_refused() {
+            self.scan_of_verb()?;
+        }
+        self.scan.announced(&self.allowed).transpose()
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self.scan, Scan::Refused)
     }
 
     /// TELNET commands come before ABOR and STAT (RFC 959 section 4.1.3). Anywhere else one reader
     /// strips them and another does not.
     fn telnet_byte(&mut self) -> Fed {
-        if matches!(self.scan, Scan::Refused) {
+        if self.is_refused() {
             return Fed::Refused;
         }
         self.has_telnet = true;
         if !self.line.is_empty() {
             self.is_ambiguous = true;
-            let so_far = self.line.to_ascii_uppercase();
-            if [b"PORT".as_slice(), b"EPRT"]
-                .iter()
-                .any(|verb| verb.starts_with(&so_far) || so_far.starts_with(verb))
-            {
+            let is_port_command = matches!(self.scan, Scan::Numbers(_) | Scan::Eprt(_));
+            if is_port_command {
                 return self.refuse(TELNET);
+            }
+            if let Err(why) = self.disguise(TELNET) {
+                return self.refuse(why);
             }
         }
         Fed::More
     }
 
+    /// A byte within the verb that some readers take out. What they read then may be a port
+    /// command, or one that the policy is about.
+    fn disguise(&self, why: &'static str) -> Result<(), &'static str> {
+        if self.verb_end.is_some() || self.line.is_empty() || self.is_refused() {
+            return Ok(());
+        }
+        if self.allowed.settings.commands != CommandPolicy::All {
+            return Err(DISGUISED);
+        }
+        let so_far = self.line.to_ascii_uppercase();
+        let may_be = |verb: &&[u8]| verb.starts_with(&so_far) || so_far.starts_with(verb);
+        if PORT_COMMANDS.iter().any(may_be) {
+            return Err(why);
+        }
+        Ok(())
+    }
+
     fn data(&mut self, byte: u8) -> Result<(), &'static str> {
         match &mut self.scan {
             Scan::Refused => return Ok(()),
-            Scan::Port(argument) => argument.feed(byte)?,
-            Scan::Eprt(argument) => argument.feed(byte)?,
+            Scan::Numbers(argument) => argument.feed(byte, &self.allowed)?,
+            Scan::Eprt(argument) => argument.feed(byte, &self.allowed)?,
             Scan::Plain if self.verb_end.is_none() && byte <= b' ' => {
                 // Servers differ about blanks before the verb, and about what is a blank.
                 self.is_ambiguous |= byte != b' ' || self.line.is_empty();
                 if self.line.is_empty() {
                     return Ok(());
+                }
+                if byte == 0 {
+                    self.disguise(DISGUISED)?;
                 }
                 self.verb_end = Some(self.line.len());
                 self.scan = self.scan_of_verb()?;
@@ -238,26 +286,31 @@ impl CommandReader {
         Ok(())
     }
 
+    /// What to look for in the argument; or the verb alone decides.
     fn scan_of_verb(&self) -> Result<Scan, &'static str> {
-        let is = |verb: &[u8]| self.line.eq_ignore_ascii_case(verb);
-        let is_port = is(b"PORT") || is(b"EPRT");
-        if is(b"LPRT") {
-            return Err(LONG_ADDRESS);
+        let settings = &self.allowed.settings;
+        let word = self.line.to_ascii_uppercase();
+        if !settings.commands.allows(&String::from_utf8_lossy(&word)) {
+            return Err(NOT_ALLOWED);
         }
-        if is_port && self.has_telnet {
+        let verb = Verb::of(&word);
+        if !verb.is_port_command() {
+            return Ok(Scan::Plain);
+        }
+        if !settings.allow_active {
+            return Err(ACTIVE_OFF);
+        }
+        if self.has_telnet {
             return Err(TELNET);
         }
-        Ok(if is(b"PORT") {
-            Scan::Port(PortArgument::new(self.client))
-        } else if is(b"EPRT") {
-            Scan::Eprt(EprtArgument::new(self.client))
-        } else {
-            Scan::Plain
+        Ok(match verb {
+            Verb::Eprt => Scan::Eprt(EprtArgument::default()),
+            _ => Scan::Numbers(NumbersArgument::new(verb == Verb::Lprt)),
         })
     }
 
     fn more(&self) -> Fed {
-        if matches!(self.scan, Scan::Refused) {
+        if self.is_refused() {
             Fed::Refused
         } else {
             Fed::More
@@ -265,52 +318,58 @@ impl CommandReader {
     }
 
     fn refuse(&mut self, why: &'static str) -> Fed {
-        if matches!(self.scan, Scan::Refused) {
+        if self.is_refused() {
             return Fed::Refused;
         }
         self.scan = Scan::Refused;
+        let verb_end = self.verb_end.unwrap_or(self.line.len());
         Fed::Refuse(Refusal {
             why,
-            line: self.line.clone(),
+            line: shown(&self.line, verb_end),
         })
     }
 
     fn line_ended(&mut self) -> Fed {
-        let client = self.client;
-        let mut reader = std::mem::replace(self, CommandReader::new(client));
+        let next = CommandReader::of(self.allowed.clone());
+        let mut reader = std::mem::replace(self, next);
         if !reader.saw_cr || reader.raw_bytes > MAX_LINE_BYTES || reader.telnet != Telnet::Data {
             reader.is_ambiguous = true;
         }
-        if matches!(reader.scan, Scan::Refused) {
+        if reader.is_refused() {
             return Fed::RefusedLine;
         }
-        match reader.scan.announced().transpose() {
+        match reader.judge_as_ended() {
             Ok(announced) => Fed::Line(reader.into_command(announced)),
             // Too late to hide all of it, but what is in hand must not leave as it is.
-            Err(why) => Fed::Refuse(Refusal {
-                why,
-                line: reader.line,
-            }),
+            Err(why) => reader.refuse(why),
         }
     }
 
     fn into_command(self, announced: Option<SocketAddr>) -> Command {
         let verb_end = self.verb_end.unwrap_or(self.line.len());
-        let (verb, argument) = self.line.split_at_checked(verb_end).unwrap_or_default();
-        let verb = Verb::of(verb);
+        let (word, argument) = self.line.split_at_checked(verb_end).unwrap_or_default();
+        let verb = Verb::of(word);
         let argument = argument.get(1..).unwrap_or_default().to_vec();
-        let shown = match verb {
-            Verb::Pass | Verb::Acct => Vec::new(),
-            _ => self.line,
-        };
         Command {
             verb,
-            shown,
+            shown: shown(&self.line, verb_end),
             argument,
             announced,
             is_ambiguous: self.is_ambiguous,
         }
     }
+}
+
+/// A line without its secret. What was meant to be a command with a secret, but has no blank behind
+/// it, is cut, too.
+fn shown(line: &[u8], verb_end: usize) -> Vec<u8> {
+    let word = line.get(..verb_end).unwrap_or(line).to_ascii_uppercase();
+    let is_unknown = Verb::of(&word) == Verb::Unknown;
+    let secret = SECRET
+        .iter()
+        .find(|verb| word == **verb || is_unknown && word.starts_with(verb));
+    let bytes = secret.map_or(line.len(), |verb| verb.len());
+    line.get(..bytes).unwrap_or_default().to_vec()
 }
 
 /// Whether a command is FTP's; in any case.
@@ -328,26 +387,50 @@ impl Verb {
             b"REIN" => Verb::Rein,
             b"PORT" => Verb::Port,
             b"EPRT" => Verb::Eprt,
+            b"LPRT" => Verb::Lprt,
             b"PASV" => Verb::Pasv,
             b"EPSV" => Verb::Epsv,
+            b"LPSV" => Verb::Lpsv,
             b"AUTH" => Verb::Auth,
             b"ABOR" => Verb::Abor,
+            b"RETR" => Verb::Download,
+            b"STOR" | b"STOU" | b"APPE" => Verb::Upload,
+            b"LIST" | b"NLST" | b"MLSD" => Verb::Listing,
             other if REGISTRY.binary_search(&other).is_ok() => Verb::Other,
             _ => Verb::Unknown,
         }
     }
+
+    /// Whether it names where the server shall connect to.
+    pub(super) fn is_port_command(self) -> bool {
+        matches!(self, Verb::Port | Verb::Eprt | Verb::Lprt)
+    }
+
+    /// Whether it asks where the client may connect to.
+    pub(super) fn asks_passive(self) -> bool {
+        matches!(self, Verb::Pasv | Verb::Epsv | Verb::Lpsv)
+    }
+
+    /// Whether it moves something over a data connection.
+    pub(super) fn is_transfer(self) -> bool {
+        matches!(self, Verb::Download | Verb::Upload | Verb::Listing)
+    }
 }
+
+const PORT_COMMANDS: &[&[u8]] = &[b"PORT", b"EPRT", b"LPRT"];
+
+/// Commands whose argument nobody else may read: passwords, and what RFC 2228 protects.
+const SECRET: &[&[u8]] = &[b"PASS", b"ACCT", b"ADAT", b"MIC", b"CONF", b"ENC"];
 
 /// The FTP command registry (RFC 5797 and IANA), and the commands outside it that clients in use
 /// send: CLNT, MFCT, MFF, MFMT, HASH and the XCRC family. Sorted.
 const REGISTRY: &[&[u8]] = &[
-    b"ADAT", b"ALGS", b"ALLO", b"APPE", b"AVBL", b"CCC", b"CDUP", b"CLNT", b"CONF", b"CWD",
-    b"DELE", b"DSIZ", b"ENC", b"FEAT", b"HASH", b"HELP", b"HOST", b"LANG", b"LIST", b"LPRT",
-    b"LPSV", b"MDTM", b"MFCT", b"MFF", b"MFMT", b"MIC", b"MKD", b"MLSD", b"MLST", b"MODE", b"NLST",
-    b"NOOP", b"OPTS", b"PBSZ", b"PROT", b"PWD", b"QUIT", b"RANG", b"REST", b"RETR", b"RMD",
-    b"RNFR", b"RNTO", b"SITE", b"SIZE", b"SMNT", b"STAT", b"STOR", b"STOU", b"STRU", b"SYST",
-    b"THMB", b"TYPE", b"XCRC", b"XCUP", b"XCWD", b"XMD5", b"XMKD", b"XPWD", b"XRMD", b"XSHA",
-    b"XSHA1", b"XSHA256", b"XSHA512",
+    b"ADAT", b"ALGS", b"ALLO", b"AVBL", b"CCC", b"CDUP", b"CLNT", b"CONF", b"CWD", b"DELE",
+    b"DSIZ", b"ENC", b"FEAT", b"HASH", b"HELP", b"HOST", b"LANG", b"MDTM", b"MFCT", b"MFF",
+    b"MFMT", b"MIC", b"MKD", b"MLST", b"MODE", b"NOOP", b"OPTS", b"PBSZ", b"PROT", b"PWD", b"QUIT",
+    b"RANG", b"REST", b"RMD", b"RNFR", b"RNTO", b"SITE", b"SIZE", b"SMNT", b"STAT", b"STRU",
+    b"SYST", b"THMB", b"TYPE", b"XCRC", b"XCUP", b"XCWD", b"XMD5", b"XMKD", b"XPWD", b"XRMD",
+    b"XSHA", b"XSHA1", b"XSHA256", b"XSHA512",
 ];
 
 #[cfg(test)]
@@ -357,7 +440,13 @@ mod tests {
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
     fn read(bytes: &[u8]) -> Vec<(usize, Fed)> {
-        let mut reader = CommandReader::new(CLIENT);
+        read_with(|_| {}, bytes)
+    }
+
+    fn read_with(change: impl FnOnce(&mut Settings), bytes: &[u8]) -> Vec<(usize, Fed)> {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        let mut reader = CommandReader::new(CLIENT, Arc::new(settings));
         bytes
             .iter()
             .enumerate()
@@ -384,7 +473,11 @@ mod tests {
             (&b"USER anonymous\r\n"[..], Verb::User),
             (b"pasv\r\n", Verb::Pasv),
             (b"Epsv ALL\r\n", Verb::Epsv),
-            (b"RETR a b\r\n", Verb::Other),
+            (b"RETR a b\r\n", Verb::Download),
+            (b"appe a\r\n", Verb::Upload),
+            (b"MLSD\r\n", Verb::Listing),
+            (b"lpsv\r\n", Verb::Lpsv),
+            (b"NOOP\r\n", Verb::Other),
             (b"\xff\xf4\xff\xf2ABOR\r\n", Verb::Abor),
             (b"GET / HTTP/1.1\r\n", Verb::Unknown),
             (b"HOST: x\r\n", Verb::Unknown),
@@ -402,12 +495,83 @@ mod tests {
             line(b"EPRT |1|192.0.2.7|1025|\r\n").announced,
             Some((CLIENT, 1025).into())
         );
+        assert_eq!(
+            line(b"LPRT 4,4,192,0,2,7,2,4,1\r\n").announced,
+            Some((CLIENT, 1025).into())
+        );
     }
 
     #[test]
     fn a_password_is_never_shown() {
-        let command = line(b"PASS secret\r\n");
-        assert!(command.shown.is_empty());
+        for (bytes, shown) in [
+            (&b"PASS secret\r\n"[..], "PASS"),
+            (b"pass\tsecret\r\n", "pass"),
+            (b"PASSsecret\r\n", "PASS"),
+            (b"ACCT secret\r\n", "ACCT"),
+            (b"ADAT c2VjcmV0\r\n", "ADAT"),
+            (b"ENC c2VjcmV0\r\n", "ENC"),
+            (b"USER joe\r\n", "USER joe"),
+            (b"ACCTsecret\r\n", "ACCT"),
+        ] {
+            assert_eq!(line(bytes).shown, shown.as_bytes(), "{bytes:?}");
+        }
+        let policy = |s: &mut Settings| s.commands = "allow:USER".parse().unwrap();
+        for bytes in [&b"PASS secret\r\n"[..], b"PASSsecret\r\n"] {
+            let fed = read_with(policy, bytes);
+            assert!(matches!(fed.first(), Some((_, Fed::Refuse(r))) if r.line == b"PASS"));
+        }
+    }
+
+    /// Where a line is refused, and why.
+    fn refused_at(
+        change: impl FnOnce(&mut Settings),
+        bytes: &[u8],
+    ) -> Option<(usize, &'static str)> {
+        match read_with(change, bytes).first() {
+            Some((at, Fed::Refuse(refusal))) => Some((*at, refusal.why)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_verb_that_the_policy_forbids_is_refused_at_its_end() {
+        let at = |policy: &str, bytes: &[u8]| {
+            refused_at(|s| s.commands = policy.parse().unwrap(), bytes)
+        };
+        let (deny, allow) = ("deny:DELE,RMD,PASV", "allow:USER,PASS,RETR");
+        assert_eq!(at(deny, b"DELE x\r\n"), Some((4, NOT_ALLOWED)));
+        assert_eq!(at(deny, b"dele\tx\r\n"), Some((4, NOT_ALLOWED)));
+        assert_eq!(at(deny, b"PASV\r\n"), Some((4, NOT_ALLOWED)));
+        assert_eq!(at(deny, b"PASV\n"), Some((4, NOT_ALLOWED)));
+        assert_eq!(at(deny, b"XRMD x\r\n"), Some((4, NOT_ALLOWED)), "an alias");
+        assert_eq!(at(deny, b"RETR x\r\n"), None);
+        assert_eq!(at(deny, b"FROB x\r\n"), None, "unknown verbs pass");
+        assert_eq!(at(deny, b"RETR DELE\r\n"), None);
+        assert_eq!(at(allow, b"RETR x\r\n"), None);
+        assert_eq!(at(allow, b"STOR x\r\n"), Some((4, NOT_ALLOWED)));
+        assert_eq!(at(allow, b"FROB x\r\n"), Some((4, NOT_ALLOWED)));
+        assert_eq!(at("read-only", b"SITE CHMOD\r\n"), Some((4, NOT_ALLOWED)));
+        assert_eq!(at("read-only", b"LIST\r\n"), None);
+        // Bytes that some servers take out.
+        for bytes in [&b"DE\xff\xf1LE x\r\n"[..], b"DE\rLE x\r\n", b"DE\0LE x\r\n"] {
+            assert_eq!(
+                at(deny, bytes).map(|(_, why)| why),
+                Some(DISGUISED),
+                "{bytes:?}"
+            );
+        }
+        assert_eq!(at(deny, b"\xff\xf4\xff\xf2ABOR\r\n"), None);
+        assert_eq!(at(deny, b"\xff\xf1 DELE x\r\n"), Some((7, NOT_ALLOWED)));
+    }
+
+    #[test]
+    fn with_active_mode_off_its_commands_are_refused_at_the_verb() {
+        for verb in ["PORT", "EPRT", "lprt"] {
+            let line = format!("{verb} 4,4,192,0,2,7,2,195,80\r\n");
+            let at = refused_at(|s| s.allow_active = false, line.as_bytes());
+            assert_eq!(at, Some((4, ACTIVE_OFF)));
+        }
+        assert_eq!(refused_at(|s| s.allow_active = false, b"PASV\r\n"), None);
     }
 
     #[test]
@@ -451,6 +615,8 @@ mod tests {
             b"\xffPORT 10,0,0,1,0,22\r\n",
             b"\xff\xfdPORT 10,0,0,1,0,22\r\n",
             b"LPRT 4,4,10,0,0,1,2,0,22\r\n",
+            b"PO\rRT 10,0,0,1,0,22\r\n",
+            b"LP\0RT 4,4,10,0,0,1,2,0,22\r\n",
             &blanks,
         ] {
             assert!(
@@ -487,7 +653,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_takes_no_memory() {
-        let mut reader = CommandReader::new(CLIENT);
+        let mut reader = CommandReader::new(CLIENT, Arc::default());
         for _ in 0..1_000_000 {
             assert!(matches!(reader.feed(b'a'), Fed::More));
         }

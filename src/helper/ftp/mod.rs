@@ -8,6 +8,7 @@
 
 mod announce;
 mod command;
+mod passive;
 mod reply;
 mod session;
 mod settings;

@@ -1,16 +1,18 @@
+mod audit;
 mod dialogue;
 mod opening;
+mod order;
 mod tls;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use self::dialogue::Pending;
+use self::audit::Audit;
 use self::opening::Active;
+use self::order::{Pending, Queue};
 use self::tls::Tls;
 use super::command::{self, CommandReader, Verb};
 use super::reply::{self, ReplyReader};
@@ -94,7 +96,7 @@ pub struct Session {
     streams: [Stream; 2],
     commands: CommandReader,
     replies: ReplyReader,
-    pending: VecDeque<Pending>,
+    pending: Queue,
     first_command_seen: bool,
     logged_in: bool,
     /// The login happened behind TLS, if it did: only the server's answers show it.
@@ -102,6 +104,7 @@ pub struct Session {
     epsv_all: bool,
     user: Escaped,
     active: Option<Active>,
+    audit: Audit,
     last_seen: Time,
     live_data: u32,
     opened: u32,
@@ -156,6 +159,7 @@ impl Session {
         Session {
             id,
             control,
+            commands: CommandReader::new(client.ip(), Arc::clone(&settings)),
             settings,
             phase: if is_tls {
                 Phase::Reading
@@ -167,15 +171,15 @@ impl Session {
             tls: is_tls.then(Box::default),
             has_range: false,
             streams: Default::default(),
-            commands: CommandReader::new(client.ip()),
             replies: ReplyReader::default(),
-            pending: VecDeque::new(),
+            pending: Queue::default(),
             first_command_seen: false,
             logged_in: false,
             login_unseen: false,
             epsv_all: false,
             user: Escaped::default(),
             active: None,
+            audit: Audit::default(),
             last_seen: cx.now,
             live_data: 0,
             opened: 0,
@@ -251,7 +255,9 @@ impl Session {
     pub fn data_begun(&mut self, from: SocketAddr, to: SocketAddr, cx: &Context<'_>) {
         self.live_data += 1;
         self.used += 1;
-        if let Some(active) = self.active.take_if(|active| active.tuple.port == to.port()) {
+        let active = self.active.take_if(|active| active.tuple.port == to.port());
+        self.audit_begun(from, to, active.as_ref().map(|active| active.mode));
+        if let Some(active) = active {
             cx.tell(
                 self.id,
                 EventKind::PortUsed {
@@ -284,6 +290,7 @@ impl Session {
                 bytes_received,
             },
         );
+        self.audit_ended(from, to, bytes, cx);
     }
 
     /// Nobody used the port in time.
@@ -316,6 +323,7 @@ impl Session {
     pub fn end(&mut self, why: &'static str, cx: &Context<'_>) -> Vec<OwnedFrame> {
         self.shut("the control connection ended", cx);
         self.may_open = false;
+        self.audit_over(cx);
         if !std::mem::replace(&mut self.ended, true) {
             let (ports_opened, ports_used, refused) = (self.opened, self.used, self.refused);
             cx.tell(
@@ -494,7 +502,7 @@ impl Session {
                 command::Fed::More => {}
                 command::Fed::Refuse(refusal) if self.settings.refusal == Refusal::Ignore => {
                     if byte == b'\n' {
-                        self.expect_answer(Pending::of(Verb::Other));
+                        self.expect_answer(Pending::of(Verb::Other), cx);
                     }
                     self.ignore(&refusal, cx);
                 }
@@ -510,7 +518,7 @@ impl Session {
                         refused.push(at..at + 1);
                         self.commands.goes_on_refused();
                     } else if byte == b'\n' {
-                        self.expect_answer(Pending::of(Verb::Other));
+                        self.expect_answer(Pending::of(Verb::Other), cx);
                     }
                     self.refuse(refusal, cx);
                 }
@@ -518,7 +526,7 @@ impl Session {
                     fill(&mut refused, bytes, at..at + 1);
                 }
                 command::Fed::Line(command) => self.command(command, cx),
-                command::Fed::RefusedLine => self.expect_answer(Pending::of(Verb::Other)),
+                command::Fed::RefusedLine => self.expect_answer(Pending::of(Verb::Other), cx),
             }
             if byte == b'\n' {
                 line_start = at + 1;
@@ -543,6 +551,7 @@ impl Session {
                 reply::Fed::Reply(reply) => self.reply(reply, cx),
                 reply::Fed::NotAReply if self.phase == Phase::Banner => self.no_greeting(cx),
                 reply::Fed::NotAReply => {}
+                reply::Fed::Enclosed(reply) => self.enclosed(&reply, cx),
             }
             if self.phase == Phase::Blind {
                 return;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -124,7 +125,32 @@ impl PortRange {
     }
 }
 
+impl PortRange {
+    /// The first of them.
+    #[must_use]
+    pub fn first(&self) -> u16 {
+        self.first
+    }
+
+    /// The last of them.
+    #[must_use]
+    pub fn last(&self) -> u16 {
+        self.last
+    }
+}
+
 impl Prefixes {
+    /// A copy that many can hold.
+    #[must_use]
+    pub fn to_shared(&self) -> Arc<[IpNet]> {
+        self.0.as_slice().into()
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter()
+    }
+
     /// Whether an address is in one of them.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -139,13 +165,23 @@ impl Prefixes {
 }
 
 impl CommandPolicy {
-    /// Whether a command may pass; `verb` in upper case.
+    /// Whether a command may pass; `verb` in upper case. The old names of some commands, such as
+    /// XRMD (RFC 775), count as the new ones.
     #[must_use]
     pub fn allows(&self, verb: &str) -> bool {
+        let new = match verb {
+            "XCUP" => "CDUP",
+            "XCWD" => "CWD",
+            "XMKD" => "MKD",
+            "XPWD" => "PWD",
+            "XRMD" => "RMD",
+            other => other,
+        };
+        let names = |verbs: &BTreeSet<String>| verbs.contains(verb) || verbs.contains(new);
         match self {
             CommandPolicy::All => true,
-            CommandPolicy::Deny(verbs) => !verbs.contains(verb),
-            CommandPolicy::Allow(verbs) => verbs.contains(verb),
+            CommandPolicy::Deny(verbs) => !names(verbs),
+            CommandPolicy::Allow(verbs) => names(verbs),
         }
     }
 }

@@ -1,9 +1,6 @@
 //! The state machine: commands, and the replies that belong to them, in order.
 
-use std::net::SocketAddr;
-
-use super::{Phase, Session};
-use crate::conntrack::ExpectedTuple;
+use super::{Pending, Phase, Session};
 use crate::helper::ftp::Context;
 use crate::helper::ftp::command::{Command, Refusal, Verb};
 use crate::helper::ftp::reply::Reply;
@@ -14,15 +11,11 @@ use crate::observe::{Escaped, EventKind};
 /// ahead is no longer matched.
 const MAX_PENDING: usize = 64;
 
-/// A command that waits for its answer.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) verb: Verb,
-    argument: Vec<u8>,
-    pub(super) announced: Option<SocketAddr>,
-    /// The expectation that the command opened at once.
-    pub(super) opened: Option<ExpectedTuple>,
-}
+/// The server closes the control connection (RFC 959 section 5.4): may come as any answer, or none.
+const SERVICE_ENDS: u16 = 421;
+
+const UNASKED: &str = "no command asked for it";
+const ANOTHERS_TURN: &str = "it answers another command";
 
 impl Session {
     pub(super) fn command(&mut self, command: Command, cx: &Context<'_>) {
@@ -43,17 +36,22 @@ impl Session {
                 pending.announced = None;
             }
         }
-        pending.argument = command.argument;
-        self.expect_answer(pending);
+        let argument = command.argument.trim_ascii();
+        let is_all = argument.eq_ignore_ascii_case(b"ALL");
+        pending.is_epsv_all = command.verb == Verb::Epsv && is_all;
+        pending.shown = command.shown;
+        self.expect_answer(pending, cx);
         if self.pending.len() > MAX_PENDING {
             self.give_up("too many commands wait for an answer", cx);
         }
     }
 
     /// Answers are counted only while they can matter.
-    pub(super) fn expect_answer(&mut self, pending: Pending) {
-        if self.may_open {
-            self.pending.push_back(pending);
+    pub(super) fn expect_answer(&mut self, pending: Pending, cx: &Context<'_>) {
+        if self.may_open
+            && let Some((given_up, code)) = self.pending.sent(pending)
+        {
+            self.not_answered(&given_up, Some(code), cx);
         }
     }
 
@@ -86,7 +84,7 @@ impl Session {
             return;
         }
         if reply.code < 200 {
-            return; // preliminary: the command's answer follows
+            return self.pending.begun(); // preliminary: the command's answer follows
         }
         if reply.code == 234 && self.wants_tls {
             return self.went_tls(cx);
@@ -97,16 +95,30 @@ impl Session {
         if !self.may_open {
             return;
         }
-        self.resynchronise(&reply);
-        let Some(pending) = self.pending.pop_front() else {
-            if matches!(reply.code, 227 | 229) {
-                self.not_opened(&reply, "no command asked for it", cx);
-            }
-            return;
-        };
+        let had_asked = !self.pending.is_empty();
+        let answered = self.pending.answer(reply.code);
+        for skipped in &answered.skipped {
+            self.not_answered(skipped, None, cx);
+        }
+        if let Some(pending) = answered.command {
+            self.answered(&pending, &reply, cx);
+            self.audit_answered(&pending, Some(reply.code), cx);
+        } else if reply.is_passive() {
+            let why = if had_asked { ANOTHERS_TURN } else { UNASKED };
+            self.not_opened(&reply, why, cx);
+        }
+        if reply.code == SERVICE_ENDS {
+            self.close_port("the server ended the session (421)", cx);
+            self.audit_over(cx);
+            self.pending.clear();
+            self.may_open = false;
+        }
+    }
+
+    fn answered(&mut self, pending: &Pending, reply: &Reply, cx: &Context<'_>) {
         let accepted = reply.code < 300;
-        match pending.verb {
-            Verb::User | Verb::Pass | Verb::Acct if matches!(reply.code, 230 | 232) => {
+        match (pending.verb, reply.code) {
+            (Verb::User | Verb::Pass | Verb::Acct, 230 | 232) => {
                 self.logged_in = true;
                 self.login_unseen = false;
                 cx.tell(
@@ -116,32 +128,33 @@ impl Session {
                     },
                 );
             }
-            Verb::Rein if accepted => {
+            // Whoever was logged in is so no more (RFC 959 section 4.1.1).
+            (Verb::User, 331 | 332) => self.logged_in = false,
+            (Verb::Rein, _) if accepted => {
                 self.logged_in = false;
                 self.close_port("the session was reinitialised", cx);
             }
-            Verb::Epsv if accepted && pending.argument.eq_ignore_ascii_case(b"ALL") => {
-                self.epsv_all = true;
+            (Verb::Epsv, _) if accepted && pending.is_epsv_all => self.epsv_all = true,
+            (Verb::Pasv | Verb::Epsv, 227 | 229) | (Verb::Lpsv, 228) => {
+                self.open_passive(pending.verb, reply, cx);
             }
-            Verb::Pasv | Verb::Epsv if matches!(reply.code, 227 | 229) => {
-                self.open_passive(pending.verb, &reply, cx);
-            }
-            Verb::Port | Verb::Eprt => self.active_answered(&pending, accepted, cx),
-            _ if matches!(reply.code, 227 | 229) => {
-                self.not_opened(&reply, "it answers another command", cx);
-            }
+            (verb, _) if verb.is_port_command() => self.active_answered(pending, accepted, cx),
+            _ if reply.is_passive() => self.not_opened(reply, ANOTHERS_TURN, cx),
             _ => {}
         }
     }
 
-    /// 225 answers ABOR and nothing else (RFC 959 section 5.4); a server that had no transfer to
-    /// abort gives one answer for the transfer command and for ABOR.
-    fn resynchronise(&mut self, reply: &Reply) {
-        let is_abort = |pending: &Pending| pending.verb == Verb::Abor;
-        if reply.code == 225
-            && let Some(at) = self.pending.iter().position(is_abort)
-        {
-            self.pending.drain(..at);
+    /// A command whose answer never came, or was none that it can have.
+    fn not_answered(&mut self, pending: &Pending, code: Option<u16>, cx: &Context<'_>) {
+        self.active_answered(pending, false, cx);
+        self.audit_answered(pending, code, cx);
+    }
+
+    /// A line like an answer to PASV within a reply that began otherwise and has not ended: some
+    /// clients tolerate that servers forget the end.
+    pub(super) fn enclosed(&mut self, reply: &Reply, cx: &Context<'_>) {
+        if self.may_open && self.phase == Phase::Reading {
+            self.not_opened(reply, "it stands inside a reply that has not ended", cx);
         }
     }
 
@@ -165,16 +178,5 @@ impl Session {
         self.may_open = false;
         self.pending.clear();
         self.streams.iter_mut().for_each(Stream::stop_reading);
-    }
-}
-
-impl Pending {
-    pub(super) fn of(verb: Verb) -> Pending {
-        Pending {
-            verb,
-            argument: Vec::new(),
-            announced: None,
-            opened: None,
-        }
     }
 }

@@ -3,13 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Pending, Session};
-use crate::conntrack::{EXPECTATION_LIFETIME, ExpectError, ExpectedTuple};
+use crate::conntrack::{Announcement, ExpectError, ExpectedTuple};
 use crate::helper::ftp::Context;
-use crate::helper::ftp::announce::{FIRST_DATA_PORT, LOW_PORT, port_of_227, port_of_229};
+use crate::helper::ftp::announce::{FIRST_DATA_PORT, LOW_PORT};
 use crate::helper::ftp::command::Verb;
+use crate::helper::ftp::passive::{data_end_of_227, data_end_of_228, port_of_229};
 use crate::helper::ftp::reply::Reply;
 use crate::observe::{Escaped, EventKind, Mode, PortOpened};
 use crate::wire::Side;
+
+/// The data port of a server whose control port is 21 (RFC 959 section 3.2).
+const DEFAULT_DATA_PORT: u16 = 20;
 
 /// The expectation that waits for its connection.
 #[derive(Debug)]
@@ -43,25 +47,23 @@ impl Session {
         shown: &[u8],
         cx: &Context<'_>,
     ) -> Option<ExpectedTuple> {
-        let mode = if verb == Verb::Port {
-            Mode::Port
-        } else {
-            Mode::Eprt
+        let mode = match verb {
+            Verb::Port => Mode::Port,
+            Verb::Lprt => Mode::Lprt,
+            _ => Mode::Eprt,
         };
-        if !self.settings.allow_active {
-            self.tell_not_opened(shown, "active mode is switched off", cx);
-            return None;
-        }
         let side = self.control.client_side.other();
         self.open(mode, self.control.server.ip(), to, side, shown, cx)
     }
 
     pub(super) fn open_passive(&mut self, verb: Verb, reply: &Reply, cx: &Context<'_>) {
-        let port = match reply.code {
-            227 => port_of_227(&reply.text),
-            _ => port_of_229(&reply.text),
+        let own = self.control.server.ip();
+        let data_end = match reply.code {
+            227 => data_end_of_227(&reply.text),
+            228 => data_end_of_228(&reply.text),
+            _ => port_of_229(&reply.text).map(|port| (own, port)),
         };
-        let Some(port) = port else {
+        let Some((address, port)) = data_end else {
             return self.not_opened(reply, "it names no port", cx);
         };
         if !reply.is_clean {
@@ -70,13 +72,19 @@ impl Session {
         if port < FIRST_DATA_PORT {
             return self.not_opened(reply, LOW_PORT, cx);
         }
-        let mode = if verb == Verb::Pasv {
-            Mode::Pasv
-        } else {
-            Mode::Epsv
+        let mode = match verb {
+            Verb::Pasv => Mode::Pasv,
+            Verb::Lpsv => Mode::Lpsv,
+            _ => Mode::Epsv,
         };
-        // The server's own address, whatever a 227 says: what today's clients connect to.
-        let to = SocketAddr::new(self.control.server.ip(), port);
+        // The server's own address, whatever the reply says: what today's clients connect to.
+        let is_listed = self.settings.foreign.contains(address);
+        let to = if is_listed && address.is_ipv4() == own.is_ipv4() {
+            address
+        } else {
+            own
+        };
+        let to = SocketAddr::new(to, port);
         let shown = shown_reply(reply);
         self.open(
             mode,
@@ -125,11 +133,18 @@ impl Session {
         {
             self.close_port("a newer one replaced it", cx);
         }
-        let client = self.control.client.ip();
-        match cx
-            .expectations
-            .insert(tuple, self.id, client, !mode.is_active(), cx.now)
-        {
+        let settings = &self.settings;
+        let port_20 = mode.is_active() && settings.source_port_20;
+        let fxp = !mode.is_active() && !settings.fxp.is_empty();
+        let announced = Announcement {
+            session: self.id,
+            client: self.control.client.ip(),
+            from_server: !mode.is_active(),
+            source_port: port_20.then_some(DEFAULT_DATA_PORT),
+            third_parties: fxp.then(|| settings.fxp.to_shared()),
+            lifetime: settings.lifetime,
+        };
+        match cx.expectations.insert(tuple, announced, cx.now) {
             Ok(()) => {}
             Err(error) => {
                 let why = match error {
@@ -143,12 +158,13 @@ impl Session {
         }
         self.opened += 1;
         self.active = Some(Active { tuple, mode });
-        let seconds = EXPECTATION_LIFETIME.as_secs();
+        let seconds = self.settings.lifetime.as_secs();
         cx.tell(
             self.id,
             EventKind::PortOpened(PortOpened {
                 mode,
                 from,
+                fxp,
                 to,
                 seconds,
             }),

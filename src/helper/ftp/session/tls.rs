@@ -128,8 +128,7 @@ enum Step {
 impl Session {
     /// The server agreed to TLS (234).
     pub(super) fn went_tls(&mut self, cx: &Context<'_>) {
-        let is_asked = self.pending.front().is_some_and(|p| p.verb == Verb::Auth);
-        let is_in_step = is_asked && self.pending.len() == 1 && self.commands.is_at_line_start();
+        let is_in_step = self.pending.is_just(Verb::Auth) && self.commands.is_at_line_start();
         self.shut("the control connection went TLS", cx);
         if self.settings.tls_ports.is_none() {
             let advice = NAME_A_RANGE;
