@@ -189,7 +189,7 @@ impl<T: Copy> Flow<T> {
         };
         match (&mut self.tracker, l4) {
             (Tracker::Tcp(tcp), Some(L4::Tcp(segment))) => {
-                let (before, end) = (tcp.state(), tcp.end(direction));
+                let (before, end, as_it_was) = (tcp.state(), tcp.end(direction), *tcp);
                 let judgement = tcp.update(direction, segment);
                 let after = tcp.state();
                 bytes = stream_bytes(judgement, segment, tcp.end(direction).wrapping_sub(end));
@@ -199,6 +199,12 @@ impl<T: Copy> Flow<T> {
                     }
                     Judgement::DoubtfulReset => {
                         self.expires = self.expires.min(now + settings.tcp_close);
+                    }
+                    // It never gets there: no helper reads what may not belong to its stream.
+                    Judgement::Ignored
+                        if matches!(self.link, Link::Control(..)) && says_something(segment) =>
+                    {
+                        *tcp = as_it_was;
                     }
                     Judgement::ValidNoRenewal | Judgement::Ignored | Judgement::Reopen => {}
                     Judgement::Invalid(reason) => {
@@ -302,6 +308,11 @@ impl<T: Copy> Flow<T> {
             Direction::Reply => reply,
         } = Some(verdict);
     }
+}
+
+/// Whether a segment, a SYN apart, has a part of its stream.
+fn says_something(segment: &TcpSegment) -> bool {
+    segment.seq_len() > 0 && !segment.flags.has(TcpFlags::SYN)
 }
 
 /// What a segment added to its stream, given how far it moved the sender's end: retransmissions add

@@ -88,6 +88,10 @@ pub(super) struct Command {
     pub(super) announced: Option<SocketAddr>,
     /// Two readers could take the line two ways: it counts only when the server has accepted it.
     pub(super) is_ambiguous: bool,
+    /// It may be the rest of the line before: that did not end in CR LF, though the client's lines
+    /// do. In a file's name CR NUL LF, or LF, is no end (RFC 2640 section 3.1), and a server that
+    /// pretends to see one speaks for the client.
+    pub(super) may_be_a_rest: bool,
 }
 
 #[derive(Debug)]
@@ -120,6 +124,9 @@ pub(super) struct CommandReader {
     saw_cr: bool,
     has_telnet: bool,
     is_ambiguous: bool,
+    /// Of the lines before this one: whether any ended in CR LF, and whether the last did not.
+    some_ended_well: bool,
+    last_ended_oddly: bool,
 }
 
 impl Scan {
@@ -149,6 +156,8 @@ impl CommandReader {
             saw_cr: false,
             has_telnet: false,
             is_ambiguous: false,
+            some_ended_well: false,
+            last_ended_oddly: false,
         }
     }
 
@@ -161,6 +170,7 @@ impl CommandReader {
             // CR NUL and CR in the middle: some readers end the line there, some do not.
             self.is_ambiguous = true;
             if let Err(why) = self.disguise(DISGUISED).and_then(|()| self.data(CR)) {
+                self.saw_cr = byte == CR;
                 return self.refuse(why);
             }
         }
@@ -332,6 +342,8 @@ impl CommandReader {
     fn line_ended(&mut self) -> Fed {
         let next = CommandReader::of(self.allowed.clone());
         let mut reader = std::mem::replace(self, next);
+        self.last_ended_oddly = !reader.saw_cr;
+        self.some_ended_well = reader.saw_cr || reader.some_ended_well;
         if !reader.saw_cr || reader.raw_bytes > MAX_LINE_BYTES || reader.telnet != Telnet::Data {
             reader.is_ambiguous = true;
         }
@@ -339,13 +351,16 @@ impl CommandReader {
             return Fed::RefusedLine;
         }
         match reader.judge_as_ended() {
-            Ok(announced) => Fed::Line(reader.into_command(announced)),
+            Ok(announced) => {
+                let may_be_a_rest = reader.last_ended_oddly && self.some_ended_well;
+                Fed::Line(reader.into_command(announced, may_be_a_rest))
+            }
             // Too late to hide all of it, but what is in hand must not leave as it is.
             Err(why) => reader.refuse(why),
         }
     }
 
-    fn into_command(self, announced: Option<SocketAddr>) -> Command {
+    fn into_command(self, announced: Option<SocketAddr>, may_be_a_rest: bool) -> Command {
         let verb_end = self.verb_end.unwrap_or(self.line.len());
         let (word, argument) = self.line.split_at_checked(verb_end).unwrap_or_default();
         let verb = Verb::of(word);
@@ -356,6 +371,7 @@ impl CommandReader {
             argument,
             announced,
             is_ambiguous: self.is_ambiguous,
+            may_be_a_rest,
         }
     }
 }

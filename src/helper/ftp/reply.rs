@@ -51,6 +51,7 @@ enum Ends {
 pub(super) struct ReplyReader {
     line: Vec<u8>,
     cut: bool,
+    saw_cr: bool,
     ends: Ends,
     /// The code of a multi-line reply that has not ended: "227-" is not "227 ".
     block: Option<[u8; 3]>,
@@ -59,6 +60,7 @@ pub(super) struct ReplyReader {
 impl ReplyReader {
     pub(super) fn feed(&mut self, byte: u8) -> Fed {
         if byte != b'\n' {
+            self.saw_cr = byte == b'\r';
             if self.line.len() < MAX_KEPT_BYTES {
                 self.line.push(byte);
             } else {
@@ -68,10 +70,8 @@ impl ReplyReader {
         }
         let line = std::mem::take(&mut self.line);
         let cut = std::mem::take(&mut self.cut);
-        let (line, has_cr) = match line.strip_suffix(b"\r") {
-            Some(line) => (line, true),
-            None => (line.as_slice(), false),
-        };
+        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        let has_cr = std::mem::take(&mut self.saw_cr);
         let before = self.ends;
         self.ends = before.then(has_cr);
         let is_a_line = matches!(

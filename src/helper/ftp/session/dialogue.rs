@@ -16,6 +16,7 @@ const SERVICE_ENDS: u16 = 421;
 
 const UNASKED: &str = "no command asked for it";
 const ANOTHERS_TURN: &str = "it answers another command";
+const MAY_BE_A_REST: &str = "the line before it can be read in two ways, and this be its rest";
 
 impl Session {
     pub(super) fn command(&mut self, command: Command, cx: &Context<'_>) {
@@ -29,7 +30,10 @@ impl Session {
         let mut pending = Pending::of(command.verb);
         pending.announced = command.announced;
         if let Some(to) = command.announced {
-            if command.is_ambiguous || !self.pending.is_empty() || self.login_unseen {
+            if command.may_be_a_rest {
+                self.tell_not_opened(&command.shown, MAY_BE_A_REST, cx);
+                pending.announced = None;
+            } else if command.is_ambiguous || !self.pending.is_empty() || self.login_unseen {
                 // Two readers, or a server that reads on before it answers, could disagree.
             } else {
                 pending.opened = self.open_active(command.verb, to, &command.shown, cx);

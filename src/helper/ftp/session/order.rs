@@ -130,10 +130,12 @@ impl Queue {
                 answered.command = self.waiting.pop_front();
                 return answered;
             }
-            // While a transfer goes on, others may be answered: NOOP, STAT.
+            // While a transfer goes on, which a preliminary reply told, others may be answered: NOOP,
+            // STAT.
             let other =
                 |pending: &Pending| !pending.verb.is_transfer() && pending.can_be_answered_by(code);
             if front.verb.is_transfer()
+                && front.has_begun
                 && let Some(at) = self.waiting.iter().position(other)
             {
                 answered.command = self.waiting.remove(at);
@@ -270,9 +272,12 @@ mod tests {
 
     #[test]
     fn others_may_be_answered_while_a_transfer_goes_on() {
-        let mut queue = queue(&[Download, Other, Other]);
+        let mut one = queue(&[Download, Other, Other]);
+        one.begun();
         let expected = [Some(Other), Some(Download), Some(Other)];
-        assert_eq!(answers(&mut queue, &[200, 226, 213]), expected);
+        assert_eq!(answers(&mut one, &[200, 226, 213]), expected);
+        let mut not_begun = queue(&[Download, Other]);
+        assert_eq!(answers(&mut not_begun, &[200]), [None]);
     }
 
     #[test]
