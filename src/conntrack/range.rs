@@ -173,22 +173,25 @@ impl Ranges {
     }
 
     /// A SYN with this tuple begins the flow `flow`: takes a place, if need be that of the oldest
-    /// SYN which nobody has answered.
+    /// SYN which nobody has answered. Of several sessions the one with the fewest connections gets
+    /// it: whose it is can't be known, and most have one.
     pub fn claim(&self, tuple: &ExpectedTuple, flow: FlowKey) -> Option<Claim> {
         if self.is_empty() {
             return None;
         }
         let mut ranges = self.by_pair.get_mut(&Pair::from(tuple))?;
-        let range = ranges
-            .iter_mut()
-            .find(|range| range.has_place(tuple.port))?;
-        let session = range.session;
-        if range.places.iter().any(|place| place.flow == flow) {
+        let has_it = |range: &&Range| range.places.iter().any(|place| place.flow == flow);
+        if let Some(known) = ranges.iter().find(has_it) {
             return Some(Claim {
-                session,
+                session: known.session,
                 replaced: None,
             });
         }
+        let range = ranges
+            .iter_mut()
+            .filter(|range| range.has_place(tuple.port))
+            .min_by_key(|range| range.places.len())?;
+        let session = range.session;
         let is_waiting = |place: &Place| !place.is_answered;
         let replaced = (range.places.len() >= range.at_once)
             .then(|| range.places.iter().position(is_waiting))

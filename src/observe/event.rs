@@ -274,8 +274,9 @@ impl fmt::Display for Event {
                 at_once,
             } => write!(
                 f,
-                "control connection went TLS: passive range {ports} of {to} is open to {from} while \
-                 it lives, {at_once} connections at a time; active mode can't be seen and stays shut"
+                "control connection went TLS: passive range {ports} of {to} is open to {from} while the \
+                 control connection lives, {at_once} at a time; active mode can't be seen and stays \
+                 shut"
             ),
             EventKind::RangeUsed { from, to } => write!(
                 f,

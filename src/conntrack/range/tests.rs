@@ -125,14 +125,23 @@ fn a_range_that_was_shut_takes_nobody_and_is_forgotten_with_its_last_connection(
 
 #[test]
 fn two_sessions_of_a_pair_have_a_range_each() {
-    let all = open(1, 1);
+    let all = open(1, 2);
     all.open(pair(), 2, Some(5000..=5009), 1, START).unwrap();
-    assert_eq!(all.claim(&tuple(5000), flow(1)).unwrap().session, 1);
-    assert!(all.confirm(&tuple(5000), flow(1)));
-    assert_eq!(all.claim(&tuple(5000), flow(2)).unwrap().session, 2);
+    let session_of = |port| {
+        all.claim(&tuple(5000), flow(port))
+            .map(|claim| claim.session)
+    };
+    assert_eq!(session_of(1), Some(1));
+    assert_eq!(session_of(2), Some(2), "the one with fewer connections");
+    assert_eq!(session_of(1), Some(1), "the same SYN again");
+    assert!(all.confirm(&tuple(5000), flow(1)) && all.confirm(&tuple(5000), flow(2)));
+    assert_eq!(session_of(3), Some(1));
+    assert!(all.confirm(&tuple(5000), flow(3)));
+    assert_eq!(session_of(4), None);
     all.close(&pair(), 1);
-    assert!(all.confirm(&tuple(5000), flow(2)));
-    assert_eq!(all.len(), 2);
+    all.release(&tuple(5000), flow(2));
+    assert_eq!(session_of(4), Some(2));
+    assert_eq!(all.len(), 2, "two of the first session's connections live");
 }
 
 #[test]

@@ -189,8 +189,8 @@ fn the_range_opens_with_the_servers_hello_and_not_before() {
     assert!(reaches(&mut lab, 40_001, 50_000));
     assert!(is_told(
         &lab,
-        "passive range 50000-50009 of 192.0.2.20 is open to 192.0.2.10 while it lives, 8 \
-         connections at a time"
+        "passive range 50000-50009 of 192.0.2.20 is open to 192.0.2.10 while the control \
+         connection lives, 8 at a time"
     ));
 }
 
@@ -302,6 +302,20 @@ fn so_many_at_once_and_no_more() {
 }
 
 #[test]
+fn a_connection_that_is_forgotten_gives_its_place_back() {
+    let mut lab = lab(Some(RANGE));
+    let wire = tls_session(&mut lab);
+    let mut live = to_port(40_002, 50_000);
+    assert!(live.connect(&mut lab));
+    let fin = wire.segment(Client, FIN, b"").frame();
+    assert!(lab.pass(Side::Outside, fin).is_forward());
+    assert_eq!(lab.shared.expectations.ranges().len(), 1);
+    lab.later(5 * 24 * 3600 + 1);
+    lab.tick();
+    assert!(lab.shared.expectations.ranges().is_empty());
+}
+
+#[test]
 fn a_data_connection_in_the_range_is_related_and_counted() {
     let mut settings = Settings::default();
     settings.set("ftp.tls_ports", RANGE).unwrap();
@@ -326,8 +340,8 @@ fn a_data_connection_in_the_range_is_related_and_counted() {
         told[1..],
         [
             "ftp[1] control connection went TLS: passive range 50000-50009 of 192.0.2.20 is open \
-             to 192.0.2.10 while it lives, 8 connections at a time; active mode can't be seen and \
-             stays shut",
+             to 192.0.2.10 while the control connection lives, 8 at a time; active mode can't be \
+             seen and stays shut",
             "ftp[1] used port 50000: 192.0.2.10:40001 connected to 192.0.2.20:50000 (passive \
              range)",
             "ftp[1] data connection 192.0.2.10:40001 to 192.0.2.20:50000 ended: 0 bytes sent, 20 \
