@@ -54,7 +54,7 @@ impl ExpectedTuple {
         })
     }
 
-    fn from_anywhere(mut self) -> ExpectedTuple {
+    fn without_source(mut self) -> ExpectedTuple {
         self.from = match self.from {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -200,7 +200,7 @@ impl Expectations {
     ) -> Result<(), ExpectError> {
         let key = if announced.third_parties.is_some() {
             self.has_open_source.store(true, Relaxed);
-            tuple.from_anywhere()
+            tuple.without_source()
         } else {
             tuple
         };
@@ -338,7 +338,7 @@ impl Expectations {
     /// Where an expectation about this tuple may stand.
     fn keys(&self, tuple: &ExpectedTuple) -> impl Iterator<Item = ExpectedTuple> + use<> {
         let open = self.has_open_source.load(Relaxed);
-        let keys = [Some(*tuple), open.then(|| tuple.from_anywhere())];
+        let keys = [Some(*tuple), open.then(|| tuple.without_source())];
         keys.into_iter().flatten()
     }
 
@@ -492,6 +492,29 @@ mod tests {
         // The same session may announce the same port again: that takes no second place.
         all.insert(tuple(9), of(902, other), START).unwrap();
         assert_eq!(all.len(), MAX_PER_CLIENT as usize + 1);
+    }
+
+    #[test]
+    fn when_all_places_are_taken_the_new_one_is_refused() {
+        let all = Expectations::default();
+        let client = |n: usize| IpAddr::from((n as u32).to_be_bytes());
+        for n in 0..MAX_EXPECTATIONS {
+            let to = ExpectedTuple {
+                from: client(n),
+                ..tuple(5000)
+            };
+            all.insert(to, of(n as u64, client(n)), START).unwrap();
+        }
+        let full = all.insert(tuple(9), of(1 << 20, CLIENT), START);
+        assert_eq!(full, Err(ExpectError::Full));
+        assert_eq!(all.len(), MAX_EXPECTATIONS);
+        let first = ExpectedTuple {
+            from: client(0),
+            ..tuple(5000)
+        };
+        assert_eq!(all.meeting(&first, 9, START), Meeting::Expected);
+        assert!(all.remove(&first, 0));
+        all.insert(tuple(9), of(1 << 20, CLIENT), START).unwrap();
     }
 
     #[test]

@@ -130,8 +130,9 @@ const FTP_ENTRIES: &[Entry<ftp::Settings>] = entries! {
     "ftp.active" allow_active, "active mode (PORT, EPRT, LPRT) may open ports";
     "ftp.active_ports" active_ports, "ports that a client may name for active mode";
     "ftp.source_port_20" source_port_20, "servers open data connections from port 20 only";
-    "ftp.foreign" foreign, "prefixes of data addresses beside the server's own that a 227 may name";
-    "ftp.fxp" fxp, "prefixes of third parties that a PORT or EPRT may name (FXP)";
+    "ftp.foreign" foreign, "prefixes of data addresses beside the server's own that a 227 or 228 may name";
+    "ftp.fxp" fxp, "prefixes of third parties that PORT, EPRT and LPRT may name, and that may use a passive port \
+        in the client's place (FXP)";
     "ftp.commands" commands,
         "commands that may pass: all, read-only, deny:DELE,RMD or allow:USER,PASS,RETR";
     "ftp.tls_ports" tls_ports,

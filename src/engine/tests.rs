@@ -1,3 +1,7 @@
+mod ftp_audit;
+mod ftp_replies;
+mod ftp_settings;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,10 @@ use super::Escaped;
 /// never waits for a reader.
 pub const QUEUE_EVENTS: usize = 16_384;
 
+/// Records may take one part in so many of the queue: a client that sends many commands must not
+/// push out what tells of refusals.
+const RECORDS_SHARE: usize = 2;
+
 /// How a data port was agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -339,7 +343,12 @@ impl EventQueue {
 
     /// Never waits: an event that finds no room is counted as lost.
     pub fn push(&self, at_ns: u64, event: Event) {
-        if self.waiting.fetch_add(1, Relaxed) >= self.most {
+        let most = if event.kind.is_for_records_only() {
+            self.most / RECORDS_SHARE
+        } else {
+            self.most
+        };
+        if self.waiting.fetch_add(1, Relaxed) >= most {
             self.waiting.fetch_sub(1, Relaxed);
             self.lost.fetch_add(1, Relaxed);
         } else {
@@ -405,6 +414,21 @@ mod tests {
         let kind = EventKind::NotFtp { why };
         queue.push(9, Event { session: 1, kind });
         assert_eq!((queue.pop().map(|s| s.at_ns), queue.lost()), (Some(9), 1));
+    }
+
+    #[test]
+    fn records_leave_room_for_what_matters_more() {
+        let queue = EventQueue::new(10);
+        let event = |kind| Event { session: 1, kind };
+        for _ in 0..10 {
+            let command = Escaped::new(b"NOOP");
+            let code = Some(200);
+            queue.push(1, event(EventKind::Command { command, code }));
+        }
+        assert_eq!(queue.lost(), 5);
+        let what = Escaped::new(b"PORT 10");
+        queue.push(1, event(EventKind::Refused { what, why: "it" }));
+        assert_eq!(queue.lost(), 5);
     }
 
     #[test]

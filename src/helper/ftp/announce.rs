@@ -132,9 +132,14 @@ impl NumbersArgument {
                 let value = self.current.unwrap_or(0).min(999) * 10 + u16::from(byte - b'0');
                 self.current = Some(value);
                 // It is refused when nothing that it may become is allowed.
-                continuations(value).fold(Err(MALFORMED), |so_far: Fed, values| {
-                    so_far.or_else(|_| self.judge(&values, allowed))
-                })
+                let mut judged = Err(MALFORMED);
+                for values in continuations(value) {
+                    judged = self.judge(&values, allowed);
+                    if judged.is_ok() {
+                        break;
+                    }
+                }
+                judged
             }
             b',' if !self.ended && self.field(allowed).is_some_and(|f| !f.is_last()) => {
                 self.number_ended(allowed)

@@ -27,9 +27,11 @@ pub struct Settings {
     pub active_ports: PortRange,
     /// Servers open them from port 20 only (RFC 959 section 3.2); else from any port.
     pub source_port_20: bool,
-    /// Prefixes of data addresses other than the server's own that a 227 may name.
+    /// Prefixes of data addresses other than the server's own that a 227 or 228 may name.
     pub foreign: Prefixes,
-    /// Prefixes of third parties that a PORT or EPRT may name (FXP).
+    /// Prefixes of third parties that PORT, EPRT and LPRT may name, and that may connect to a
+    /// passive port in the client's place (FXP): two servers and a client that talks to both. It
+    /// stays one connection for each announcement.
     pub fxp: Prefixes,
     /// Commands that may pass.
     pub commands: CommandPolicy,
