@@ -16,14 +16,16 @@
 //!    connection that both ends agreed on is announced to [`conntrack`].
 //!
 //! Around that: [`observe`] has drop reasons, counters and events; [`runtime`] starts and watches
-//! the workers; [`cli`] is the command line. Modules use only those below them: `cli`, `runtime`,
-//! (`io`, `engine`), `rules`, `helper`, `conntrack`, `wire`, `observe`; a test holds that.
+//! the workers; [`explain`] gives the engine a capture instead; [`cli`] is the command line. Modules
+//! use only those below them: `cli`, (`runtime`, `explain`), (`io`, `engine`), `rules`, `helper`,
+//! `conntrack`, `wire`, `observe`; a test holds that.
 
 #![deny(unsafe_code)]
 
 pub mod cli;
 pub mod conntrack;
 pub mod engine;
+pub mod explain;
 pub mod helper;
 pub mod io;
 pub mod observe;

@@ -57,7 +57,7 @@ fn help_is_there_with_an_example() {
     expect(
         &["--help"],
         0,
-        &["run", "status", "settings", "Exit codes:"],
+        &["run", "explain", "status", "settings", "Exit codes:"],
     );
     expect(&["--version"], 0, &["lotus 0."]);
 }

@@ -2,15 +2,21 @@
 
 pub mod check;
 
+mod explain;
 mod run;
 mod settings;
 mod status;
 
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
+
+use crate::rules::{Builtin, FtpServer, PortNames, Ruleset};
+use crate::runtime::Settings;
 
 const EXIT_RUNTIME: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -38,6 +44,7 @@ struct Cli {
 enum Command {
     Run(Box<run::Args>),
     Check(check::CheckArgs),
+    Explain(explain::Args),
     Status(status::Args),
     Settings(settings::Args),
 }
@@ -61,6 +68,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(*args).map(done),
         Command::Check(args) => check::run(&args).map_err(Failure::Usage),
+        Command::Explain(args) => explain::explain(&args).map(done),
         Command::Status(args) => status::status(&args).map(done),
         Command::Settings(args) => settings::settings(&args).map(done),
     };
@@ -106,6 +114,42 @@ fn print(text: &str) -> Result<(), Failure> {
             anyhow::Error::new(error).context("cannot print"),
         )),
         _ => Ok(()),
+    }
+}
+
+/// The settings that stand behind the addresses of `--ftp-server`, for each server its own.
+fn set_server_options(settings: &mut Settings, servers: &[FtpServer]) -> anyhow::Result<()> {
+    for (index, server) in servers.iter().enumerate() {
+        for (name, value) in &server.options {
+            settings
+                .set(&format!("ftp.{}.{name}", Builtin::profile(index)), value)
+                .with_context(|| format!("--ftp-server {server},{name}={value}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The rules of a file that `--rules` names, and what they are in a few words.
+fn rules_of_file(path: &Path, ports: &PortNames) -> Result<(Ruleset, String), Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::InvalidData => "it is not text",
+            io::ErrorKind::NotFound => "there is no such file; see --rules",
+            _ => "cannot read the rule file",
+        };
+        Failure::Usage(anyhow!("--rules {name}: {advice} ({error})"))
+    })?;
+    match Ruleset::parse(&name, &text, ports) {
+        Ok(ruleset) => {
+            let summary = format!("{name}: {}", ruleset.summary());
+            Ok((ruleset, summary))
+        }
+        Err(problems) => {
+            // Nobody can be told that nobody can be told.
+            let _ = writeln!(anstream::stderr(), "{}", problems.render(true));
+            Err(Failure::Told)
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! `lotus run`
 
-use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -166,13 +165,7 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
             .assign(assignment)
             .with_context(|| format!("--set {assignment}"))?;
     }
-    for (index, server) in args.ftp_server.iter().enumerate() {
-        for (name, value) in &server.options {
-            settings
-                .set(&format!("ftp.{}.{name}", Builtin::profile(index)), value)
-                .with_context(|| format!("--ftp-server {server},{name}={value}"))?;
-        }
-    }
+    super::set_server_options(&mut settings, &args.ftp_server)?;
     if let Some(slots) = &args.ring_slots {
         settings
             .set("ring.slots", slots)
@@ -209,26 +202,7 @@ fn ruleset(args: &Args) -> Result<(Ruleset, String), Failure> {
             path.display()
         )));
     }
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let advice = match error.kind() {
-            io::ErrorKind::InvalidData => "it is not text",
-            io::ErrorKind::NotFound => "there is no such file; see --rules",
-            _ => "cannot read the rule file",
-        };
-        Failure::Usage(anyhow!("--rules {name}: {advice} ({error})"))
-    })?;
-    match Ruleset::parse(&name, &text, &ports) {
-        Ok(ruleset) => {
-            let summary = format!("{name}: {}", ruleset.summary());
-            Ok((ruleset, summary))
-        }
-        Err(problems) => {
-            // Nobody can be told that nobody can be told.
-            let _ = writeln!(anstream::stderr(), "{}", problems.render(true));
-            Err(Failure::Told)
-        }
-    }
+    super::rules_of_file(path, &ports)
 }
 
 /// The rules that the flags make, in the language of files, so that there is one way only.

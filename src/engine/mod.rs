@@ -13,10 +13,12 @@
 mod process;
 mod settings;
 mod shared;
+mod trace;
 
 pub use process::Engine;
 pub use settings::{NoProfile, SettingError, SettingHelp, Settings};
 pub use shared::{Shared, Totals};
+pub use trace::Trace;
 
 use crate::observe::DropReason;
 use crate::wire::{OwnedFrame, Side};

@@ -3,11 +3,11 @@ mod helped;
 use std::sync::Arc;
 
 use super::shared::{Published, discard};
-use super::{Origin, Out, OutFrame, Shared, Verdict};
+use super::{Origin, Out, OutFrame, Shared, Trace, Verdict};
 use crate::conntrack::icmp::{self, Role};
 use crate::conntrack::{
     CachedVerdict, CtState, Direction, ExpectedTuple, Flow, FlowKey, Fragmented, InsertError,
-    Judgement, Link, Meeting, STATE_CHANGING_FLAGS, TcpState, TcpStep, Time, Tracked, Tuple,
+    Judgement, Link, Meeting, STATE_CHANGING_FLAGS, Tcp, TcpState, TcpStep, Time, Tracked, Tuple,
     has_tcp_flags,
 };
 use crate::observe::{Counters, DropReason};
@@ -24,6 +24,8 @@ pub struct Engine {
     counters: Arc<Counters>,
     /// The ruleset in force when the present packet came.
     rules: Arc<Published>,
+    /// What is noted of the present frame, if anybody wants to know.
+    pub(super) trace: Option<Trace>,
 }
 
 /// One frame on its way, and what is known of it.
@@ -58,6 +60,7 @@ impl Engine {
             shared,
             counters,
             rules,
+            trace: None,
         }
     }
 
@@ -77,6 +80,7 @@ impl Engine {
         if self.shared.generation() != self.rules.generation {
             self.rules = self.shared.rules.load_full();
         }
+        self.note(|trace| *trace = Trace::default());
         let verdict = match crate::wire::parse(frame) {
             Ok(packet) => {
                 let passing = Passing {
@@ -209,6 +213,7 @@ impl Engine {
         let Some(tuple) = Tuple::of(packet) else {
             return Verdict::Drop(DropReason::IcmpUnrelated);
         };
+        self.note(|trace| trace.tuple = Some(tuple));
         if has_tcp_flags(packet, STATE_CHANGING_FLAGS) && !checksum_holds(&passing, ip) {
             return Verdict::Drop(DropReason::ChecksumBad);
         }
@@ -292,6 +297,12 @@ impl Engine {
         packet: &Packet,
         passing: Passing<'_>,
     ) -> Verdict {
+        self.note(|trace| {
+            trace.state = Some(tracked.state);
+            trace.direction = Some(tracked.direction);
+            trace.link = link;
+            trace.tcp = tracked.tcp.map(|step| step.after);
+        });
         if let Some(reason) = tracked.invalid {
             // Nothing reaches a peer of a control connection that the helper has not read.
             return match link {
@@ -391,6 +402,7 @@ impl Engine {
             let profile = self.rules.profile(helper);
             flow.link = Link::Control(self.shared.sessions.reserve(), profile);
         }
+        let (link, tcp) = (flow.link, flow.tcp().map(Tcp::state));
         let mut evicted = Vec::new();
         let inserted = self.shared.table.insert(key, flow, &mut evicted);
         for removed in &evicted {
@@ -398,7 +410,15 @@ impl Engine {
             self.shared.flow_gone(removed, why, now, &self.counters);
         }
         match inserted {
-            Ok(()) => Some(Verdict::Forward),
+            Ok(()) => {
+                self.note(|trace| {
+                    trace.begun = true;
+                    trace.direction = Some(Direction::Original);
+                    trace.link = link;
+                    trace.tcp = tcp;
+                });
+                Some(Verdict::Forward)
+            }
             Err(error) => {
                 match error {
                     InsertError::Full => {
@@ -483,6 +503,7 @@ impl Engine {
         state: CtState,
         direction: Direction,
     ) -> Outcome {
+        self.note(|trace| trace.state = Some(state));
         let query = Query {
             packet,
             side: passing.side,

@@ -3,11 +3,13 @@
 //! [`Port`] is one side of the bump in the wire as one worker has it. Behind it stand a pair of
 //! packet sockets ([`afpacket`]), two queues in memory ([`memory`]) or two pcap files ([`pcap`]).
 //! What a port needs of its host (a silent network stack, facts about the interface, a lock
-//! against a second lotus) is in [`quiet`] and [`link`].
+//! against a second lotus) is in [`quiet`] and [`link`]. [`capture`] reads the captures that people
+//! send in: a file, not a port.
 //!
 //! This is the only part of lotus with unsafe code.
 
 pub mod afpacket;
+pub mod capture;
 pub mod link;
 pub mod memory;
 pub mod pcap;

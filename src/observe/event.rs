@@ -1,6 +1,6 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crossbeam::queue::SegQueue;
 use serde::Serialize;
@@ -50,6 +50,25 @@ impl fmt::Display for Mode {
             Mode::Epsv => "EPSV",
             Mode::Lprt => "LPRT",
             Mode::Lpsv => "LPSV",
+        })
+    }
+}
+
+/// Who said a line of an FTP dialogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Speaker {
+    /// The one who opened the control connection.
+    Client,
+    /// The other one.
+    Server,
+}
+
+impl fmt::Display for Speaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Speaker::Client => "client",
+            Speaker::Server => "server",
         })
     }
 }
@@ -167,6 +186,9 @@ pub enum EventKind {
     ClearAgain,
     /// What is spoken on the connection is not FTP.
     NotFtp { why: &'static str },
+    /// A line of the dialogue, as the helper read it, without passwords. Only told to those who
+    /// asked: see [`EventQueue::ask_for_lines`].
+    Line { from: Speaker, text: Escaped },
     /// The control connection ended.
     SessionClosed {
         why: &'static str,
@@ -297,6 +319,7 @@ impl fmt::Display for Event {
             EventKind::ClearAgain => {
                 f.write_str("back in clear text (CCC): data ports are seen again")
             }
+            EventKind::Line { from, text } => write!(f, "{from}: {text}"),
             EventKind::NotFtp { why } => write!(f, "not FTP, nothing will be opened: {why}"),
             EventKind::SessionClosed {
                 why,
@@ -327,6 +350,7 @@ pub struct EventQueue {
     waiting: AtomicUsize,
     most: usize,
     lost: AtomicU64,
+    wants_lines: AtomicBool,
 }
 
 impl EventQueue {
@@ -338,7 +362,20 @@ impl EventQueue {
             waiting: AtomicUsize::new(0),
             most,
             lost: AtomicU64::new(0),
+            wants_lines: AtomicBool::new(false),
         }
+    }
+
+    /// From now on, each line that the helper reads is an event, too. Not for a firewall at work:
+    /// it is one event for each command and each line of a reply.
+    pub fn ask_for_lines(&self) {
+        self.wants_lines.store(true, Relaxed);
+    }
+
+    /// Whether anybody wants to know the dialogue line by line.
+    #[must_use]
+    pub fn wants_lines(&self) -> bool {
+        self.wants_lines.load(Relaxed)
     }
 
     /// Never waits: an event that finds no room is counted as lost.

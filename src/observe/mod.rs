@@ -7,6 +7,8 @@ mod reason;
 mod text;
 
 pub use counters::{Counters, Snapshot, Traffic};
-pub use event::{Event, EventKind, EventQueue, Mode, PortOpened, QUEUE_EVENTS, Stamped, Transfer};
+pub use event::{
+    Event, EventKind, EventQueue, Mode, PortOpened, QUEUE_EVENTS, Speaker, Stamped, Transfer,
+};
 pub use reason::DropReason;
 pub use text::Escaped;

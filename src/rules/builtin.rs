@@ -141,6 +141,17 @@ impl Builtin {
     /// The rules as a file, with comments for a person who wants to copy and change it.
     #[must_use]
     pub fn text(&self) -> String {
+        self.text_with("")
+    }
+
+    /// The same, and FTP servers inside that nobody named are open to the outside, too. For
+    /// captures, whose FTP sessions are to be seen; not for a firewall.
+    #[must_use]
+    pub fn text_with_ftp_both_ways(&self) -> String {
+        self.text_with(FTP_FROM_OUTSIDE)
+    }
+
+    fn text_with(&self, more: &str) -> String {
         let mut text = String::from(HEAD);
         if !self.l2.is_empty() {
             let types: Vec<_> = self
@@ -165,9 +176,9 @@ impl Builtin {
             }
         }
         text.push_str(MIDDLE);
-        if self.ftp_servers.is_empty() {
+        if self.ftp_servers.is_empty() && more.is_empty() {
             text.push_str(NO_SERVERS);
-        } else {
+        } else if !self.ftp_servers.is_empty() {
             text.push_str("\n    # FTP servers inside, named by --ftp-server.\n");
         }
         for (
@@ -189,6 +200,7 @@ impl Builtin {
                 "    {ip} daddr {addr} tcp dport {port} ct state new ct helper set \"{helper}\" accept"
             );
         }
+        text.push_str(more);
         text.push_str(TAIL);
         text
     }
@@ -249,6 +261,11 @@ const MIDDLE: &str = r#"  chain forward {
 const NO_SERVERS: &str = r#"
     # An FTP server inside (lotus run --ftp-server 192.0.2.10) would be:
     #ip daddr 192.0.2.10 tcp dport 21 ct state new ct helper set "ftp-std" accept
+"#;
+
+const FTP_FROM_OUTSIDE: &str = r#"
+    # For `lotus explain`: FTP from outside to whatever server there is.
+    tcp dport 21 ct state new ct helper set "ftp-std" accept
 "#;
 
 const TAIL: &str = "  }\n}\n";

@@ -14,6 +14,7 @@ mod session;
 mod settings;
 mod stream;
 mod tls;
+mod transcript;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -17,9 +17,10 @@ use self::tls::Tls;
 use super::command::{self, CommandReader, Verb};
 use super::reply::{self, ReplyReader};
 use super::stream::{Arrival, Stream};
+use super::transcript::Transcript;
 use super::{Context, Refusal, Settings};
 use crate::conntrack::{Direction, ExpectedTuple, Time};
-use crate::observe::{DropReason, Escaped, EventKind};
+use crate::observe::{DropReason, Escaped, EventKind, Speaker};
 use crate::wire::{
     ChecksumState, Ip, L4, MAX_VLAN_TAGS, Meta, OwnedFrame, Side, TcpFlags, TcpSegment, edit,
 };
@@ -96,6 +97,8 @@ pub struct Session {
     streams: [Stream; 2],
     commands: CommandReader,
     replies: ReplyReader,
+    /// What is shown of the dialogue, to those who asked.
+    transcript: Transcript,
     pending: Queue,
     first_command_seen: bool,
     logged_in: bool,
@@ -172,6 +175,7 @@ impl Session {
             has_range: false,
             streams: Default::default(),
             replies: ReplyReader::default(),
+            transcript: Transcript::default(),
             pending: Queue::default(),
             first_command_seen: false,
             logged_in: false,
@@ -498,6 +502,7 @@ impl Session {
             if self.phase == Phase::Banner {
                 self.give_up("the client spoke before the server's greeting", cx);
             }
+            self.transcript.hear(Speaker::Client, byte, self.id, cx);
             match self.commands.feed(byte) {
                 command::Fed::More => {}
                 command::Fed::Refuse(refusal) if self.settings.refusal == Refusal::Ignore => {
@@ -546,6 +551,7 @@ impl Session {
         let mut at = self.tls_bytes(Direction::Reply, bytes, cx);
         while let Some(&byte) = bytes.get(at) {
             at += 1;
+            self.transcript.hear(Speaker::Server, byte, self.id, cx);
             match self.replies.feed(byte) {
                 reply::Fed::More => {}
                 reply::Fed::Reply(reply) => self.reply(reply, cx),
