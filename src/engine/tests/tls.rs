@@ -668,6 +668,35 @@ fn after_ccc_ports_are_read_again_and_the_range_is_shut() {
 }
 
 #[test]
+fn one_byte_in_each_segment_is_the_same_session() {
+    for version in [Tls12, Tls13] {
+        let mut lab = lab(Some(RANGE));
+        let mut wire = control(V4, Side::Outside);
+        assert!(wire.connect(&mut lab));
+        let slowly = |wire: &mut Wire, lab: &mut Lab, from, bytes: &[u8]| {
+            for byte in bytes {
+                wire.tell(lab, from, &[*byte]);
+            }
+        };
+        let line = b"227 Entering Passive Mode (192,0,2,20,195,90).\r\n";
+        slowly(&mut wire, &mut lab, Server, b"220 ready\r\n");
+        slowly(&mut wire, &mut lab, Client, b"AUTH TLS\r\n");
+        slowly(&mut wire, &mut lab, Server, b"234 go on\r\n");
+        slowly(&mut wire, &mut lab, Client, &client_hello());
+        slowly(&mut wire, &mut lab, Server, &server_hello(version));
+        assert!(reaches(&mut lab, 40_001, 50_000), "{version:?}");
+        slowly(&mut wire, &mut lab, Client, &data(b"PASV\r\n"));
+        slowly(&mut wire, &mut lab, Server, &data(line));
+        assert!(!reaches(&mut lab, 40_001, 50_010), "{version:?}");
+        slowly(&mut wire, &mut lab, Server, &close_notify(version));
+        slowly(&mut wire, &mut lab, Client, &close_notify(version));
+        slowly(&mut wire, &mut lab, Client, b"PASV\r\n");
+        slowly(&mut wire, &mut lab, Server, line);
+        assert!(reaches(&mut lab, 40_002, 50_010), "{version:?}");
+    }
+}
+
+#[test]
 fn text_right_behind_the_last_record_is_read_from_its_first_byte() {
     let mut lab = lab(None);
     let mut wire = control(V4, Side::Outside);
