@@ -15,6 +15,9 @@ use common::{
 /// The port that the replies name: 150 times 256 and 13.
 const PORT: u16 = 38_413;
 
+/// What the helper does not read, or not tell, yet: these tests end at once.
+const NOT_YET: [&str; 2] = ["rfc_1639_228", "zeek_230_never_closed_is_told"];
+
 /// How a reply travels.
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -349,6 +352,27 @@ fn delimiters_other_than_the_bar_in_229() {
 }
 
 #[test]
+fn malformed_229_names_no_port() {
+    for text in [
+        "(|||38413|",
+        "(|||38413)",
+        "(|||38413|x)",
+        "(||38413|)",
+        "(|||38413!)",
+        "(|!|38413|)",
+        "(1113841311)",
+        "()",
+    ] {
+        check(&Case {
+            hosts: V6,
+            command: "EPSV\r\n",
+            reply: &format!("229 ok {text}\r\n"),
+            opens: Err("no port"),
+        });
+    }
+}
+
+#[test]
 fn zeek_230_never_closed() {
     // A login's answer whose block never ends: what follows is still its text to some readers.
     everywhere(|hosts, side| {
@@ -394,14 +418,9 @@ fn zeek_230_never_closed() {
     });
 }
 
-/// Forms that are read only with what is being built beside these tests.
-const WITH_LONG_ADDRESSES: bool = false;
-/// An announcement inside a block that never ends is told.
-const UNCLOSED_BLOCKS_ARE_TOLD: bool = false;
-
 #[test]
 fn zeek_230_never_closed_is_told() {
-    if !UNCLOSED_BLOCKS_ARE_TOLD {
+    if NOT_YET.contains(&"zeek_230_never_closed_is_told") {
         return;
     }
     let mut lab = Lab::new();
@@ -425,7 +444,7 @@ fn zeek_230_never_closed_is_told() {
 
 #[test]
 fn rfc_1639_228() {
-    if !WITH_LONG_ADDRESSES {
+    if NOT_YET.contains(&"rfc_1639_228") {
         return;
     }
     for (hosts, address) in [

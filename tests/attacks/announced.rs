@@ -572,6 +572,20 @@ fn a16_server_sends_its_client_elsewhere() {
 }
 
 #[test]
+fn a16_server_sends_its_client_elsewhere_in_the_other_family() {
+    for side in Side::BOTH {
+        for command in ["EPSV\r\n", "PASV\r\n"] {
+            let mut lab = Lab::new();
+            let mut talk = Talk::logged_in(&mut lab, V6, side);
+            let answer = entering(V4.neighbour, 51_400);
+            talk.dialogue(&mut lab, &[(Client, command), (Server, &answer)]);
+            lab.assert_open(V6, &[passive_door(V6, side, 51_400)]);
+            lab.assert_open(V4, &[]);
+        }
+    }
+}
+
+#[test]
 fn a10_own_host_is_exposed_by_its_own_process_no_further_than_the_settings_say() {
     everywhere(|hosts, side| {
         let active = hosts.active(hosts.client, 51_400);

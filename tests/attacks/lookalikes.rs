@@ -362,9 +362,9 @@ fn a14_other_disguises_hide_no_command() {
         "PORT \x08192,0,2,77,200,200\r\n",
         "PORT 192,0,2,7\x087,200,200\r\n",
         "PORT\x0b192,0,2,77,200,200\r\n",
-        "PORT\0192,0,2,77,200,200\r\n",
+        "PORT\x00192,0,2,77,200,200\r\n",
         "\0PORT 192,0,2,77,200,200\r\n",
-        "PORT 192,0,2,\07,7,200,200\r\n",
+        "PORT 192,0,2,\x007,7,200,200\r\n",
     ] {
         let mut lab = Lab::new();
         let mut talk = Talk::logged_in(&mut lab, V4, Side::Outside);

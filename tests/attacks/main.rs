@@ -9,6 +9,7 @@ mod floods;
 mod lookalikes;
 mod outsiders;
 mod segments;
+mod tracker;
 
 #[path = "../common/mod.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub)] // shared with other tests

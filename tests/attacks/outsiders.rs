@@ -83,6 +83,51 @@ fn a08_expected_connection_is_of_the_vlan_of_its_session() {
 }
 
 #[test]
+fn a08_expected_connection_may_come_for_a_minute_only() {
+    everywhere(|hosts, side| {
+        let mut lab = Lab::new();
+        with_passive_port(&mut lab, hosts, side, 51_400);
+        let to = at(hosts.server, 51_400);
+        lab.later(59);
+        assert_eq!(lab.knock(hosts.client, to, side, &[]), Verdict::Forward);
+        // An attempt renews nothing.
+        lab.later(2);
+        assert_ne!(lab.knock(hosts.client, to, side, &[]), Verdict::Forward);
+        lab.tick();
+        lab.assert_told(&["closed port 51400", "nobody used it in time"]);
+        lab.assert_open(hosts, &[]);
+    });
+}
+
+#[test]
+fn a08_expected_connection_has_eight_attempts() {
+    let mut lab = Lab::new();
+    with_passive_port(&mut lab, V4, Side::Outside, 51_400);
+    let to = at(V4.server, 51_400);
+    // Servers that listen late answer the first ones with a reset; a scan goes on.
+    for attempt in 1..=20 {
+        let passed = lab.knock(V4.client, to, Side::Outside, &[]) == Verdict::Forward;
+        assert_eq!(passed, attempt <= 8, "attempt {attempt}");
+    }
+}
+
+#[test]
+fn a08_expected_connection_goes_with_its_session() {
+    everywhere(|hosts, side| {
+        for flags in [TcpFlags::FIN | TcpFlags::ACK, TcpFlags::RST] {
+            for who in [Client, Server] {
+                let mut lab = Lab::new();
+                let mut talk = with_passive_port(&mut lab, hosts, side, 51_400);
+                let last = talk.segment(who).with_flags(flags);
+                assert_eq!(talk.send(&mut lab, who, &last).verdict, Verdict::Forward);
+                lab.assert_told(&["closed port 51400", "the control connection ended"]);
+                lab.assert_open(hosts, &[]);
+            }
+        }
+    });
+}
+
+#[test]
 fn a09_browser_that_posts_to_an_ftp_port_opens_nothing() {
     everywhere(|hosts, side| {
         let own = hosts.active(hosts.client, 51_400);
@@ -178,25 +223,32 @@ fn a09_what_is_no_ftp_is_still_no_bounce() {
 #[test]
 fn a09_command_that_begins_a_fragment_is_no_command() {
     everywhere(|hosts, side| {
+        let own = hosts.active(hosts.client, 51_400);
         let mut lab = Lab::new();
         let mut talk = Talk::new(hosts, side);
         talk.connect(&mut lab);
-        // Without a greeting, and after it: a body whose part starts with a port command.
-        let own = hosts.active(hosts.client, 51_400);
-        for greeting in ["", "220 ready\r\n"] {
-            talk.dialogue(&mut lab, &[(Server, greeting)]);
-            let filling = 1_000 - own.len() % 8;
-            let body = format!("POST{}{own}", "a".repeat(filling));
-            let frame = talk.segment(Client).data(&body).frame();
-            let tcp_header = 20;
-            let cut = (tcp_header + 4 + filling) / 8 * 8;
-            let mut passed = 0;
-            for (id, fragment) in (7..).zip(fragments_at(&frame, 7, &[cut])) {
-                let _ = id;
-                passed += lab.pass(side, fragment).frames.len();
+        // First without a greeting, then as the middle of a file's name in a logged-in session.
+        for (begin, fragment_id) in [("POST", 7), ("STOR", 8)] {
+            if begin == "STOR" {
+                lab = Lab::new();
+                talk = Talk::logged_in(&mut lab, hosts, side);
             }
+            let body = format!("{begin}{}{own}", "a".repeat(1_000));
+            let frame = talk.segment(Client).data(&body).frame();
+            let tcp_header_bytes = 20;
+            let cut = tcp_header_bytes + body.len() - own.len();
+            let pieces = fragments_at(&frame, fragment_id, &[cut]);
+            assert!(
+                pieces[1].ends_with(own.as_bytes()),
+                "the second one is the command"
+            );
+            let passed: usize = pieces
+                .into_iter()
+                .map(|piece| lab.pass(side, piece).frames.len())
+                .sum();
             assert_eq!(passed, 2, "both go once they were judged together");
             talk.sent(Client, body.len());
+            talk.say(&mut lab, Server, "200 ok\r\n");
             lab.assert_open(hosts, &[]);
         }
         // A datagram of a media relay on the very port is no control connection.
@@ -258,6 +310,57 @@ fn a11_what_is_pipelined_before_234_opens_nothing() {
         lab.assert_open(hosts, &[]);
         assert!(lab.opened().is_empty());
     });
+}
+
+#[test]
+fn a11_behind_234_nobody_gets_in_step_again() {
+    everywhere(|hosts, side| {
+        let (passive, answer) = hosts.passive(51_400);
+        // Answers for whatever may be thought to wait for one.
+        for extra in 0..3 {
+            let mut lab = Lab::new();
+            let mut talk = Talk::logged_in(&mut lab, hosts, side);
+            talk.dialogue(
+                &mut lab,
+                &[(Client, "AUTH TLS\r\n"), (Server, "234 go\r\n")],
+            );
+            for _ in 0..extra {
+                talk.dialogue(&mut lab, &[(Server, "200 ok\r\n")]);
+            }
+            talk.dialogue(&mut lab, &[(Client, passive), (Server, &answer)]);
+            let active = hosts.active(hosts.client, 51_400);
+            talk.dialogue(&mut lab, &[(Client, &active), (Server, "200 ok\r\n")]);
+            assert!(lab.opened().is_empty());
+            lab.assert_open(hosts, &[]);
+        }
+    });
+}
+
+#[test]
+fn a11_any_word_of_the_client_for_tls_is_one() {
+    for command in ["AUTH SSL\r\n", "AUTH TLS-C\r\n", "auth tls\r\n", "AUTH\r\n"] {
+        let mut lab = Lab::new();
+        let mut talk = Talk::logged_in(&mut lab, V4, Side::Inside);
+        let (passive, answer) = V4.passive(51_400);
+        talk.dialogue(
+            &mut lab,
+            &[
+                (Client, command),
+                (Server, "234 go\r\n"),
+                (Client, passive),
+                (Server, &answer),
+            ],
+        );
+        lab.assert_told(&["went TLS"]);
+        lab.assert_open(V4, &[]);
+    }
+    // A server that says so unasked is believed nothing: the client goes on in clear text.
+    let mut lab = Lab::new();
+    let mut talk = Talk::logged_in(&mut lab, V4, Side::Inside);
+    let foreign = V4.active(V4.neighbour, 51_400);
+    talk.dialogue(&mut lab, &[(Client, "NOOP\r\n"), (Server, "234 go\r\n")]);
+    assert_refused(&mut lab, &mut talk, &foreign, "FTP bounce");
+    lab.assert_open(V4, &[]);
 }
 
 #[test]

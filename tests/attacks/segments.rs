@@ -6,7 +6,7 @@ use lotus::wire::{Side, TcpFlags};
 
 use crate::common::{
     Door, Hosts, Lab, Passed, Segment, Speaker::Client, Speaker::Server, Talk, V4, V6, at,
-    everywhere, fragments, fragments_at,
+    everywhere, fragments, fragments_at, icmp,
 };
 
 const SYN: u8 = TcpFlags::SYN;
@@ -207,6 +207,32 @@ fn a22_forged_reset_of_a_data_connection_ends_nothing() {
 }
 
 #[test]
+fn a22_forged_icmp_errors_reach_nobody() {
+    everywhere(|hosts, side| {
+        let mut lab = Lab::new();
+        let mut talk = asked(&mut lab, hosts, side);
+        let (kind, code) = if hosts.is_v6() { (1, 4) } else { (3, 3) };
+        let ethernet_bytes = 14;
+        for (by, passes) in [
+            (-1_000_000, false),
+            (100_000, false),
+            (1, false),
+            (-1, true),
+        ] {
+            // The last word that was said, as the sender's own network would quote it.
+            let quoted = talk.segment(Client).data("x").shifted(by).frame();
+            let quote = &quoted[ethernet_bytes..];
+            let error = icmp(hosts.server, hosts.client, kind, code, quote);
+            let verdict = lab.pass(side.other(), error.clone()).verdict;
+            assert_eq!(verdict == Verdict::Forward, passes, "{by}: {verdict:?}");
+            // From the client's own side nobody has anything to tell it.
+            assert_ne!(lab.pass(side, error).verdict, Verdict::Forward);
+        }
+        real_answer_counts(&mut lab, &mut talk);
+    });
+}
+
+#[test]
 fn a22_challenge_acknowledgments_pass() {
     everywhere(|hosts, side| {
         // The server has a stale connection on these ports: it answers the SYN with an
@@ -253,7 +279,7 @@ fn a22_challenge_acknowledgments_pass() {
 fn a23_overlapping_fragments_of_a_command_pass_in_no_reading() {
     for hosts in [V4, V6] {
         let mut lab = Lab::new();
-        let mut talk = Talk::logged_in(&mut lab, hosts, Side::Outside);
+        let talk = Talk::logged_in(&mut lab, hosts, Side::Outside);
         let good = talk
             .segment(Client)
             .data(hosts.active(hosts.client, 51_400));
@@ -358,7 +384,7 @@ fn a23_command_in_fragments_is_read_whole_or_passes_not_at_all() {
 
             // A bounce can't be overwritten in fragments: no piece of it leaves.
             let mut lab = Lab::new();
-            let mut talk = Talk::logged_in(&mut lab, hosts, side);
+            let talk = Talk::logged_in(&mut lab, hosts, side);
             let line = format!(
                 "EPRT |{}|{}|50000|\r\n",
                 if hosts.is_v6() { 2 } else { 1 },

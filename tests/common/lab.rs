@@ -41,12 +41,14 @@ pub struct Lab {
     /// Frames that the test put in, and got out.
     given: u64,
     left: u64,
+    /// What lotus itself made, and where it went.
+    pub generated: Vec<(Side, Vec<u8>)>,
     /// Events so far.
     events: Vec<Event>,
     next_probe_port: u16,
 }
 
-/// What became of a frame: the verdict, and all that left with it, in order.
+/// What became of a frame: the verdict, and all that left with it at the other side, in order.
 #[derive(Debug)]
 pub struct Passed {
     pub verdict: Verdict,
@@ -87,6 +89,7 @@ impl Lab {
             now: Time::from_nanos(1_000_000),
             given: 0,
             left: 0,
+            generated: Vec::new(),
             events: Vec::new(),
             next_probe_port: 50_000,
         }
@@ -121,14 +124,14 @@ impl Lab {
                     self.left += 1;
                     self.counters.unheld(bytes.len());
                     self.counters.forwarded(sent.to.index(), bytes.len());
+                    if sent.to == side.other() {
+                        frames.push(bytes.to_vec());
+                    }
                 }
                 Origin::Generated => {
                     self.counters.generated(bytes.len());
-                    continue;
+                    self.generated.push((sent.to, bytes.to_vec()));
                 }
-            }
-            if sent.to == side.other() {
-                frames.push(bytes.to_vec());
             }
         }
         Passed { verdict, frames }

@@ -49,7 +49,7 @@ impl Speaker {
 }
 
 impl Talk {
-    /// Nothing was sent yet. Sequence numbers wrap around soon.
+    /// Nothing was sent yet. The client's numbers wrap around soon, the server's are large.
     pub fn new(hosts: Hosts, client_side: Side) -> Talk {
         Talk::on_port(hosts, client_side, FTP)
     }
@@ -71,7 +71,7 @@ impl Talk {
             server,
             client_side,
             vlan: Vec::new(),
-            streams: [Stream::new(u32::MAX - 60), Stream::new(7_000)],
+            streams: [Stream::new(u32::MAX - 60), Stream::new(2_900_000_000)],
         }
     }
 
