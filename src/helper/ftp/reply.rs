@@ -51,7 +51,7 @@ enum Ends {
 pub(super) struct ReplyReader {
     line: Vec<u8>,
     cut: bool,
-    saw_cr: bool,
+    last_is_cr: bool,
     ends: Ends,
     /// The code of a multi-line reply that has not ended: "227-" is not "227 ".
     block: Option<[u8; 3]>,
@@ -59,8 +59,8 @@ pub(super) struct ReplyReader {
 
 impl ReplyReader {
     pub(super) fn feed(&mut self, byte: u8) -> Fed {
+        let has_cr = std::mem::replace(&mut self.last_is_cr, byte == b'\r');
         if byte != b'\n' {
-            self.saw_cr = byte == b'\r';
             if self.line.len() < MAX_KEPT_BYTES {
                 self.line.push(byte);
             } else {
@@ -71,7 +71,6 @@ impl ReplyReader {
         let line = std::mem::take(&mut self.line);
         let cut = std::mem::take(&mut self.cut);
         let line = line.strip_suffix(b"\r").unwrap_or(&line);
-        let has_cr = std::mem::take(&mut self.saw_cr);
         let before = self.ends;
         self.ends = before.then(has_cr);
         let is_a_line = matches!(
@@ -226,5 +225,12 @@ mod tests {
             clean(b"220 a\n200 b\r\n227 (1,2,3,4,5,6)\r\n"),
             "in step again"
         );
+        let long = [
+            b"550 ".as_slice(),
+            &[b'a'; 9000],
+            b"\r\n227 (1,2,3,4,5,6)\r\n",
+        ]
+        .concat();
+        assert!(clean(&long), "the end of a line that is not kept whole");
     }
 }

@@ -130,12 +130,14 @@ impl Queue {
                 answered.command = self.waiting.pop_front();
                 return answered;
             }
-            // While a transfer goes on, which a preliminary reply told, others may be answered: NOOP,
-            // STAT.
-            let other =
-                |pending: &Pending| !pending.verb.is_transfer() && pending.can_be_answered_by(code);
-            if front.verb.is_transfer()
-                && front.has_begun
+            // While a transfer goes on, others may be answered: NOOP, STAT. A port command waits for
+            // its turn.
+            let other = |pending: &Pending| {
+                !pending.verb.is_transfer()
+                    && !pending.verb.is_port_command()
+                    && pending.can_be_answered_by(code)
+            };
+            if front.has_begun
                 && let Some(at) = self.waiting.iter().position(other)
             {
                 answered.command = self.waiting.remove(at);
@@ -207,7 +209,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Verb::{Abor, Download, Other, Pasv};
+    use Verb::{Abor, Download, Other, Pasv, Port};
 
     fn queue(verbs: &[Verb]) -> Queue {
         let mut queue = Queue::default();
@@ -272,12 +274,17 @@ mod tests {
 
     #[test]
     fn others_may_be_answered_while_a_transfer_goes_on() {
-        let mut one = queue(&[Download, Other, Other]);
-        one.begun();
+        let mut during = queue(&[Download, Other, Other]);
+        during.begun();
         let expected = [Some(Other), Some(Download), Some(Other)];
-        assert_eq!(answers(&mut one, &[200, 226, 213]), expected);
-        let mut not_begun = queue(&[Download, Other]);
-        assert_eq!(answers(&mut not_begun, &[200]), [None]);
+        assert_eq!(answers(&mut during, &[200, 226, 213]), expected);
+        // Not before it began, and no port command.
+        let in_turn = |last| [None, Some(Download), Some(last)];
+        let mut before = queue(&[Download, Other]);
+        assert_eq!(answers(&mut before, &[200, 226, 200]), in_turn(Other));
+        let mut port = queue(&[Download, Port]);
+        port.begun();
+        assert_eq!(answers(&mut port, &[200, 226, 200]), in_turn(Port));
     }
 
     #[test]
