@@ -1,5 +1,7 @@
-//! One FTP session from the first SYN to the last FIN, by a plan, and what is checked about it.
+//! A few FTP sessions from the first SYN to the last FIN, by a plan, and what is checked about
+//! them.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,23 +9,36 @@ use std::time::Duration;
 use lotus::engine::Settings;
 use lotus::wire::Side;
 
-use crate::ftp::{CONTROL_PORT, Client, DataMode, LISTING, Op, Progress, Server};
+use crate::client::{Client, Progress};
+use crate::ftp::{CONTROL_PORT, DataMode, Files, Meanwhile, Op, Transfer};
 use crate::host::{Family, address};
+use crate::hostile::{Hostile, Kind, LISTENER_PORT};
 use crate::link::LinkPlan;
-use crate::middle::{Firewall, INSIDE, Middle, OUTSIDE, Spread};
-use crate::oracle::Oracle;
-use crate::probe::Prober;
+use crate::middle::{Firewall, INSIDE, InOrder, Middle, OUTSIDE, Spread};
+use crate::oracle::{ControlPair, Note, Oracle};
 use crate::rng::Rng;
+use crate::server::{Habits, Server};
 use crate::world::{Program, World};
 
-/// Probes run this long before the session and after it.
-const PROBE_ALONE: Duration = Duration::from_secs(5);
-/// Longest session in virtual time. Retransmission on a very bad link backs off to a minute.
-const SESSION_LIMIT: Duration = Duration::from_secs(3600);
+/// Attacks go on this long after the last session, when every port must be shut.
+const AFTERMATH: Duration = Duration::from_secs(3);
+/// Longest dialogue in virtual time. Retransmission on a very bad link backs off to a minute.
+const SESSION_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// Sessions begin this long after one another, so that they overlap in every phase.
+const STAGGER: Duration = Duration::from_millis(700);
+/// More flows than any dialogue has; the table of a real firewall would take longer to make than
+/// the dialogue takes.
+const MAX_FLOWS: usize = 4096;
+/// For states that a connection leaves soon. smoltcp's retransmission timer doubles to a minute and
+/// stays there whatever is acknowledged; Linux's defaults (30 s to 120 s) are for TCPs whose timer
+/// recovers.
+const PATIENCE: Duration = Duration::from_secs(1800);
+/// The accounting law is checked after each so many frames of a dialogue.
+const LAW_EVERY: u64 = 16;
 
 /// The four scenarios of DESIGN.md section 1: where the server is, and who opens the data
 /// connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scenario {
     /// Server inside, active.
     S1,
@@ -37,6 +52,15 @@ pub enum Scenario {
 
 impl Scenario {
     pub const ALL: [Scenario; 4] = [Scenario::S1, Scenario::S2, Scenario::S3, Scenario::S4];
+
+    pub fn of(server_side: Side, mode: DataMode) -> Scenario {
+        match (server_side, mode.is_active()) {
+            (Side::Inside, true) => Scenario::S1,
+            (Side::Inside, false) => Scenario::S2,
+            (Side::Outside, true) => Scenario::S3,
+            (Side::Outside, false) => Scenario::S4,
+        }
+    }
 
     pub fn server_side(self) -> Side {
         match self {
@@ -64,64 +88,140 @@ impl Scenario {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {
     Wire,
+    OrderedWire,
     Engines(usize, Spread),
+}
+
+/// What a transfer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    Download,
+    Upload,
+    Listing,
+}
+
+/// One transfer of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferPlan {
+    pub mode: DataMode,
+    pub way: Way,
+    pub bytes: usize,
+    pub meanwhile: Meanwhile,
+}
+
+/// One session of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionPlan {
+    pub server_side: Side,
+    pub family: Family,
+    pub habits: Habits,
+    pub transfers: Vec<TransferPlan>,
+    /// The client asks for one more data connection and quits.
+    pub parting: Option<DataMode>,
 }
 
 /// Everything about one dialogue; the same plan always gives the same packets.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
-    pub scenario: Scenario,
-    pub family: Family,
     pub between: Between,
     pub link: LinkPlan,
     /// Whether the rules name the helper.
     pub helper: bool,
-    pub from_port_20: bool,
-    pub file_bytes: usize,
+    /// Whether there are attackers.
+    pub hostile: bool,
+    pub sessions: Vec<SessionPlan>,
     /// How often a failed data connection is tried again, as a client on a bad link does: a port
     /// that was open for its time and found no SYN in it is nobody's mistake.
     pub retries: u32,
 }
 
 impl Plan {
-    /// One engine, a clean link, the helper on.
+    /// One engine, a clean link, the helper on, one session of four transfers.
     pub fn new(scenario: Scenario, family: Family) -> Plan {
+        let modes = scenario.modes(family);
+        let ways = [Way::Listing, Way::Download, Way::Upload, Way::Download];
+        let transfers = ways
+            .into_iter()
+            .zip(modes.into_iter().cycle())
+            .map(|(way, mode)| TransferPlan {
+                mode,
+                way,
+                bytes: 20_000,
+                meanwhile: Meanwhile::Nothing,
+            })
+            .collect();
         Plan {
             seed: 1,
-            scenario,
-            family,
             between: Between::Engines(1, Spread::Hash),
             link: LinkPlan::default(),
             helper: true,
-            from_port_20: true,
-            file_bytes: 20_000,
+            hostile: true,
+            sessions: vec![SessionPlan {
+                server_side: scenario.server_side(),
+                family,
+                habits: Habits {
+                    from_port_20: true,
+                    answers_noop_at_once: true,
+                },
+                transfers,
+                parting: None,
+            }],
             retries: 0,
         }
     }
 
+    pub fn transfers(&mut self) -> impl Iterator<Item = &mut TransferPlan> {
+        self.sessions
+            .iter_mut()
+            .flat_map(|session| &mut session.transfers)
+    }
+
+    /// No file is larger.
+    pub fn limit_files(&mut self, max_bytes: usize) {
+        self.transfers()
+            .for_each(|transfer| transfer.bytes = transfer.bytes.min(max_bytes));
+    }
+
+    fn controls(&self) -> Vec<ControlPair> {
+        let mut pairs: Vec<ControlPair> = Vec::new();
+        for session in &self.sessions {
+            let pair = ControlPair {
+                client: address(session.server_side.other(), session.family, false),
+                server: session.server(),
+            };
+            if !pairs.contains(&pair) {
+                pairs.push(pair);
+            }
+        }
+        pairs
+    }
+
     /// The rules: whatever the helper does not open is dropped in both directions.
     pub fn rules(&self) -> String {
-        let server_side = self.scenario.server_side();
-        let client_port = if server_side == Side::Inside {
-            OUTSIDE
-        } else {
-            INSIDE
-        };
-        let server = address(server_side, self.family, false);
-        let client = address(server_side.other(), self.family, false);
-        let (family, from, to) = match (self.family, server_side) {
-            (Family::V4, Side::Inside) => ("ip", "", format!("ip daddr {server}")),
-            (Family::V6, Side::Inside) => ("ip6", "", format!("ip6 daddr {server}")),
-            (Family::V4, Side::Outside) => ("ip", "ip saddr 192.0.2.0/24", String::new()),
-            (Family::V6, Side::Outside) => ("ip6", "ip6 saddr 2001:db8::/64", String::new()),
-        };
-        debug_assert!(client.is_ipv4() == (family == "ip"));
         let helper = if self.helper {
             "ct helper set \"ftp-std\""
         } else {
             ""
         };
+        let mut control = BTreeSet::new();
+        for session in &self.sessions {
+            let server = session.server().ip();
+            let client = address(session.server_side.other(), session.family, false);
+            let port = match session.server_side {
+                Side::Inside => OUTSIDE,
+                Side::Outside => INSIDE,
+            };
+            let ip = match session.family {
+                Family::V4 => "ip",
+                Family::V6 => "ip6",
+            };
+            control.insert(format!(
+                "    iifname \"{port}\" {ip} saddr {client} {ip} daddr {server} \
+                 tcp dport {CONTROL_PORT} ct state new {helper} accept\n"
+            ));
+        }
+        let control: String = control.into_iter().collect();
         format!(
             "table bridge sim {{
   ct helper ftp-std {{ type \"ftp\" protocol tcp; }}
@@ -131,20 +231,25 @@ impl Plan {
     icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
     ct state invalid drop
     ct state established,related accept
-    iifname \"{client_port}\" {from}{to} tcp dport {CONTROL_PORT} ct state new {helper} accept
-  }}
+{control}  }}
 }}
 "
         )
     }
 }
 
+impl SessionPlan {
+    fn server(&self) -> SocketAddr {
+        SocketAddr::new(address(self.server_side, self.family, false), CONTROL_PORT)
+    }
+}
+
 /// What a dialogue that went well tells.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Done {
-    pub retried: u32,
-    pub data_connections: usize,
-    pub probes: u32,
+    pub transfers: u64,
+    pub retried: u64,
+    pub attacks: HashMap<Kind, u64>,
     pub virtual_time: Duration,
     /// Frames that came to lotus.
     pub frames: u64,
@@ -159,192 +264,218 @@ pub fn must_pass(plan: &Plan) -> Done {
 }
 
 /// Why a dialogue failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     pub why: String,
-    pub log: String,
+    /// A session did not get what it should. Anything else is something that got through.
+    pub is_honest: bool,
 }
 
 impl Failure {
+    /// Runs the plan again to show the last packets.
     pub fn report(&self, plan: &Plan) -> String {
+        let (_, log) = play(plan, true);
         let mut text = format!("{}\n", self.why);
-        let _ = writeln!(
-            text,
-            "--- the last packets\n{}--- the plan\n{plan:?}",
-            self.log
-        );
-        let _ = write!(text, "--- {}\n--- seed {}", self.why, plan.seed);
+        let _ = writeln!(text, "--- the last packets\n{log}--- the plan\n{plan:#?}");
+        let _ = write!(text, "--- {}", self.why);
         text
     }
 }
 
 /// Runs a plan.
 pub fn run(plan: &Plan) -> Result<Done, Failure> {
+    play(plan, false).0
+}
+
+/// The outcome, and the last packets if they are wanted.
+fn play(plan: &Plan, keeps_log: bool) -> (Result<Done, Failure>, String) {
     let mut rng = Rng::new(plan.seed);
+    let (spread, world_rng, hostile_rng) = (rng.fork(), rng.fork(), rng.fork());
     let middle = match plan.between {
         Between::Wire => Middle::Wire,
-        Between::Engines(count, spread) => {
-            let settings = Settings::default();
-            let firewall = Firewall::new(&plan.rules(), settings, count, spread, rng.fork());
+        Between::OrderedWire => Middle::OrderedWire(InOrder::default()),
+        Between::Engines(count, how) => {
+            let mut settings = Settings::default();
+            let timeouts = &mut settings.conntrack;
+            timeouts.max_flows = MAX_FLOWS;
+            timeouts.tcp_syn_recv = PATIENCE;
+            timeouts.tcp_fin_wait = PATIENCE;
+            timeouts.tcp_close_wait = PATIENCE;
+            timeouts.tcp_last_ack = PATIENCE;
+            let mut firewall = Firewall::new(&plan.rules(), settings, count, how, spread);
+            firewall.law_every = LAW_EVERY;
             Middle::Firewall(Box::new(firewall))
         }
     };
-    let server_side = plan.scenario.server_side();
-    let control = SocketAddr::new(address(server_side, plan.family, false), CONTROL_PORT);
-    let client = address(server_side.other(), plan.family, false);
-    let oracle = Oracle::new(client, control);
-    let world = World::new(plan.link.clone(), middle, Some(oracle), rng.fork());
-    let mut session = Session::new(plan, world, rng);
-    session.run().map_err(|why| Failure {
-        why,
-        log: session.world.packet_log(),
-    })
+    let families = [Family::V4, Family::V6];
+    let inside = families
+        .iter()
+        .flat_map(|&family| [false, true].map(|second| address(Side::Inside, family, second)))
+        .collect();
+    let oracle = Oracle::new(plan.controls(), inside, plan.link.tags.clone());
+    let mut world = World::new(plan.link.clone(), middle, Some(oracle), world_rng);
+    world.keeps_log = keeps_log;
+    world.forbids = matches!(plan.between, Between::Engines(..));
+    world.demands = world.forbids && plan.helper;
+    if plan.hostile && world.forbids {
+        let tags = plan.link.tags.clone();
+        world.hostile = Some(Hostile::new(plan.controls(), tags, hostile_rng));
+    }
+    for side in Side::BOTH {
+        for family in families {
+            let at = SocketAddr::new(address(side, family, false), LISTENER_PORT);
+            world.host(side).listen(at);
+        }
+    }
+    let mut dialogue = Dialogue::new(plan, world, rng);
+    let outcome = dialogue.run();
+    (outcome, dialogue.world.packet_log())
 }
 
-struct Session<'a> {
+struct Dialogue<'a> {
     plan: &'a Plan,
     world: World,
-    server: Server,
-    client: Option<Client>,
-    /// At inside, outside; none where a bare wire would let them through.
-    probers: Vec<(Side, Prober)>,
+    servers: Vec<(Side, Server)>,
+    clients: Vec<(Side, Client)>,
+    /// What each session's client shall do; taken when it begins.
+    jobs: Vec<Vec<Transfer>>,
+    /// The files of the servers.
+    files: Files,
+    /// What each session must have fetched, in order.
+    expected: Vec<Vec<(String, Vec<u8>)>>,
     uploads: Vec<(String, Vec<u8>)>,
-    ops: Vec<Op>,
 }
 
-impl<'a> Session<'a> {
-    fn new(plan: &'a Plan, mut world: World, mut rng: Rng) -> Session<'a> {
-        let server_side = plan.scenario.server_side();
-        let server_address = address(server_side, plan.family, false);
-        let mut server = Server::new(server_address, plan.from_port_20, world.host(server_side));
-        let mut size = |share: usize| plan.file_bytes * share / 4 + rng.below(7) as usize;
-        let sizes = [size(4), size(3), size(1), size(2)];
-        let [down, up, list, down_again] = sizes.map(|size| rng.bytes(size));
-        server.files.insert("down".into(), down);
-        server.files.insert("again".into(), down_again);
-        server.files.insert(LISTING.into(), list);
-        let ops = vec![
-            Op::List,
-            Op::Retr("down".into()),
-            Op::Stor("up".into(), up.clone()),
-            Op::Retr("again".into()),
-        ];
-        let probers = match plan.between {
-            Between::Wire => Vec::new(),
-            Between::Engines(..) => Side::BOTH
-                .into_iter()
-                .map(|side| {
-                    let own = address(side, plan.family, false);
-                    let second = address(side, plan.family, true);
-                    let other = address(side.other(), plan.family, false);
-                    (side, Prober::new(own, second, other, world.host(side)))
-                })
-                .collect(),
-        };
-        let uploads = vec![("up".to_owned(), up)];
-        Session {
+impl<'a> Dialogue<'a> {
+    fn new(plan: &'a Plan, mut world: World, mut rng: Rng) -> Dialogue<'a> {
+        let files = Files::default();
+        let (mut servers, mut jobs) = (Vec::new(), Vec::new());
+        let (mut expected, mut uploads) = (Vec::new(), Vec::new());
+        for (number, session) in plan.sessions.iter().enumerate() {
+            let side = session.server_side;
+            let server = Server::new(
+                session.server().ip(),
+                session.habits,
+                Files::clone(&files),
+                world.host(side),
+            );
+            servers.push((side, server));
+            let (mut job, mut fetches) = (Vec::new(), Vec::new());
+            for (index, transfer) in session.transfers.iter().enumerate() {
+                let name = format!("file-{number}-{index}");
+                let content = rng.bytes(transfer.bytes);
+                let is_aborted = transfer.meanwhile == Meanwhile::Abort;
+                let op = match transfer.way {
+                    Way::Upload => {
+                        if !is_aborted {
+                            uploads.push((name.clone(), content.clone()));
+                        }
+                        Op::Stor(name, content)
+                    }
+                    Way::Download | Way::Listing => {
+                        files.borrow_mut().insert(name.clone(), content.clone());
+                        if !is_aborted {
+                            fetches.push((name.clone(), content));
+                        }
+                        match transfer.way {
+                            Way::Listing => Op::List(name),
+                            _ => Op::Retr(name),
+                        }
+                    }
+                };
+                job.push(Transfer {
+                    mode: transfer.mode,
+                    op,
+                    meanwhile: transfer.meanwhile,
+                });
+            }
+            jobs.push(job);
+            expected.push(fetches);
+        }
+        Dialogue {
             plan,
             world,
-            server,
-            client: None,
-            probers,
+            servers,
+            clients: Vec::new(),
+            jobs,
+            files,
+            expected,
             uploads,
-            ops,
         }
     }
 
-    fn run(&mut self) -> Result<Done, String> {
-        let begin = self.world.now;
-        if !self.probers.is_empty() {
-            self.run_until(|session| session.world.now.since(begin) > PROBE_ALONE)?;
-        }
-        let before = self.probes();
-
-        let plan = self.plan;
-        let server_side = plan.scenario.server_side();
-        let server = SocketAddr::new(address(server_side, plan.family, false), CONTROL_PORT);
-        let own = address(server_side.other(), plan.family, false);
-        let modes = plan.scenario.modes(plan.family);
-        let host = self.world.host(server_side.other());
-        self.client = Some(Client::new(
-            own,
-            server,
-            modes,
-            self.ops.clone(),
-            plan.retries,
-            host,
-        ));
+    fn run(&mut self) -> Result<Done, Failure> {
+        let wrong = |why| Failure {
+            why,
+            is_honest: false,
+        };
         let start = self.world.now;
-        self.run_until(|session| {
-            session
-                .client
-                .as_ref()
-                .is_none_or(|client| client.progress != Progress::Working)
-                || session.world.now.since(start) > SESSION_LIMIT
-        })?;
-        let virtual_time = self.world.now.since(start);
-        let during = self.probes();
-
-        // Also when the session failed: what stays open then is wrong too.
+        self.run_until(|dialogue| {
+            let is_over = |(_, client): &(Side, Client)| client.progress != Progress::Working;
+            let all_began = dialogue.clients.len() == dialogue.plan.sessions.len();
+            (all_began && dialogue.clients.iter().all(is_over))
+                || dialogue.world.now.since(start) > SESSION_LIMIT
+        })
+        .map_err(wrong)?;
         let end = self.world.now;
-        self.run_until(|session| session.world.now.since(end) > PROBE_ALONE)?;
-        self.judge_transfers()?;
-        let oracle = self.world.oracle.as_ref().ok_or("no oracle")?;
-        if oracle.taken() < self.ops.len() {
-            return Err(format!(
-                "the oracle saw only {} data connections",
-                oracle.taken()
-            ));
-        }
-        let in_all_parts = 0 < before && before < during && during < self.probes();
-        if !self.probers.is_empty() && !in_all_parts {
-            return Err("probes must have run before, during and after".to_owned());
-        }
+        // Also when a session failed: what stays open then is wrong too.
+        self.run_until(|dialogue| dialogue.world.now.since(end) > AFTERMATH)
+            .map_err(wrong)?;
+        let data_connections = self.world.oracle.as_ref().map_or(0, Oracle::taken);
+        self.judge_transfers(data_connections)
+            .map_err(|why| Failure {
+                why,
+                is_honest: true,
+            })?;
         let frames = match &self.world.middle {
-            Middle::Wire => 0,
+            Middle::Wire | Middle::OrderedWire(_) => 0,
             Middle::Firewall(firewall) => firewall.snapshot().received_total().frames,
         };
-        let retried = self.client.as_ref().map_or(0, |client| client.retried);
+        let sum = |of: fn(&Client) -> u32| -> u64 {
+            self.clients
+                .iter()
+                .map(|(_, client)| u64::from(of(client)))
+                .sum()
+        };
         Ok(Done {
-            retried,
-            data_connections: oracle.taken(),
-            probes: self.probes(),
-            virtual_time,
+            transfers: sum(|client| client.completed),
+            retried: sum(|client| client.retried),
+            attacks: match self.world.hostile.take() {
+                Some(hostile) => hostile.by_kind,
+                None => HashMap::new(),
+            },
+            virtual_time: end.since(start),
             frames,
         })
     }
 
-    fn probes(&self) -> u32 {
-        self.probers
-            .iter()
-            .map(|(_, prober)| prober.attempts)
-            .min()
-            .unwrap_or(0)
-    }
-
-    fn run_until(&mut self, done: impl Fn(&Session<'_>) -> bool) -> Result<(), String> {
+    fn run_until(&mut self, done: impl Fn(&Dialogue<'_>) -> bool) -> Result<(), String> {
+        let start = self.world.now;
         while !done(self) {
-            let (now, server_side) = (self.world.now, self.plan.scenario.server_side());
-            self.server.step(now, self.world.host(server_side));
-            let mut agreed = std::mem::take(&mut self.server.agreed);
-            if let Some(client) = &mut self.client {
-                client.step(now, self.world.host(server_side.other()));
-                agreed.append(&mut client.agreed);
+            let now = self.world.now;
+            let begun = self.clients.len();
+            if begun < self.jobs.len() && now.since(start) >= STAGGER * begun as u32 {
+                self.begin_client(begun);
             }
-            for agreement in agreed {
+            let mut notes = Vec::new();
+            for (side, server) in &mut self.servers {
+                server.step(now, self.world.host(*side));
+                notes.append(&mut server.notes);
+            }
+            for (side, client) in &mut self.clients {
+                client.step(now, self.world.host(*side));
+                notes.append(&mut client.notes);
+            }
+            for note in notes {
                 if let Some(oracle) = &mut self.world.oracle {
-                    oracle.agree(agreement, now);
+                    oracle.note(note, now);
                 }
-                for (side, prober) in &mut self.probers {
-                    if address(side.other(), self.plan.family, false) == agreement.to.ip() {
-                        prober.also = Some(agreement.to);
+                if let Some(hostile) = &mut self.world.hostile {
+                    match note {
+                        Note::Agreed(_) => {}
+                        Note::Heard(_) => hostile.wake(now, None),
+                        Note::Ended(_) => hostile.wake(now, Some(Kind::Stale)),
                     }
-                }
-            }
-            for (side, prober) in &mut self.probers {
-                prober.step(now, self.world.host(*side));
-                if let Some(breach) = prober.breach.take() {
-                    return Err(breach);
                 }
             }
             self.world.advance()?;
@@ -352,26 +483,51 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    fn begin_client(&mut self, number: usize) {
+        let session = &self.plan.sessions[number];
+        let side = session.server_side.other();
+        let client = Client::new(
+            address(side, session.family, false),
+            session.server(),
+            std::mem::take(&mut self.jobs[number]),
+            session.parting,
+            self.plan.retries,
+            self.world.host(side),
+        );
+        self.clients.push((side, client));
+    }
+
     /// Both ends have the same bytes of every file.
-    fn judge_transfers(&self) -> Result<(), String> {
-        let client = self.client.as_ref().ok_or("no client")?;
-        match &client.progress {
-            Progress::Done => {}
-            Progress::Working => return Err("the session did not end in an hour".to_owned()),
-            Progress::Failed(why) => return Err(why.clone()),
+    fn judge_transfers(&self, data_connections: usize) -> Result<(), String> {
+        for (number, (_, client)) in self.clients.iter().enumerate() {
+            match &client.progress {
+                Progress::Done => {}
+                Progress::Working => {
+                    return Err(format!("session {number} did not end in a day"));
+                }
+                Progress::Failed(why) => return Err(format!("session {number}: {why}")),
+            }
+            if client.fetched != self.expected[number] {
+                return Err(format!("session {number} fetched something else"));
+            }
         }
-        let fetched: Vec<_> = client
-            .fetched
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
-        if fetched != [LISTING, "down", "again"] {
-            return Err(format!("fetched {fetched:?}"));
-        }
-        for (name, content) in client.fetched.iter().chain(&self.uploads) {
-            if self.server.files.get(name) != Some(content) {
+        for (name, content) in &self.uploads {
+            if self.files.borrow().get(name) != Some(content) {
                 return Err(format!("'{name}' differs between client and server"));
             }
+        }
+        // An aborted transfer may end before its connection begins.
+        let least = self
+            .plan
+            .sessions
+            .iter()
+            .flat_map(|session| &session.transfers)
+            .filter(|transfer| transfer.meanwhile != Meanwhile::Abort)
+            .count();
+        if data_connections < least {
+            return Err(format!(
+                "the oracle saw only {data_connections} data connections of {least}"
+            ));
         }
         Ok(())
     }

@@ -9,24 +9,24 @@ use lotus::wire::Side;
 
 use crate::dialogue::{Between, Plan, Scenario, must_pass, run};
 use crate::host::{Family, address};
+use crate::hostile::LISTENER_PORT;
 use crate::link::{self, LinkPlan};
 use crate::middle::Middle;
-use crate::oracle::Oracle;
+use crate::oracle::{ControlPair, Oracle};
 use crate::packet::{self, FIN, Frame, PSH, Segment, Tag, View};
-use crate::probe::LISTENER_PORT;
 use crate::rng::Rng;
 use crate::world::World;
 
 fn over_the_wire(link: LinkPlan, file_bytes: usize, retries: u32) {
     for family in [Family::V4, Family::V6] {
         for scenario in Scenario::ALL {
-            let plan = Plan {
+            let mut plan = Plan {
                 between: Between::Wire,
                 link: link.clone(),
-                file_bytes,
                 retries,
                 ..Plan::new(scenario, family)
             };
+            plan.limit_files(file_bytes);
             must_pass(&plan);
         }
     }
@@ -130,7 +130,11 @@ fn a_wire_that_loses_everything_carries_nothing() {
 fn the_oracle_sees_a_connection_that_nobody_agreed_on() {
     for family in [Family::V4, Family::V6] {
         let [inside, outside] = Side::BOTH.map(|side| address(side, family, false));
-        let oracle = Oracle::new(outside, SocketAddr::new(inside, 21));
+        let pair = ControlPair {
+            client: outside,
+            server: SocketAddr::new(inside, 21),
+        };
+        let oracle = Oracle::new(vec![pair], vec![inside], Vec::new());
         let mut world = World::new(LinkPlan::default(), Middle::Wire, Some(oracle), Rng::new(3));
         let to = SocketAddr::new(inside, LISTENER_PORT);
         world.host(Side::Inside).listen(to);

@@ -1,9 +1,12 @@
 //! What a link does to frames: cuts and tags what a host sends, then loses, copies, delays and
 //! reorders it.
 
+use crate::ftp::CONTROL_PORT;
 use crate::packet::{self, FIN, Frame, PSH, Tag, View};
 use crate::rng::Rng;
 
+/// TELNET Data Mark, RFC 854.
+const DATA_MARK: u8 = 0xf2;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CSUM: u8 = 1;
 const MILLI_NS: u64 = 1_000_000;
@@ -39,6 +42,7 @@ impl LinkPlan {
                 .flat_map(|f| cut(&f, piece, rng))
                 .collect();
         }
+        frames.iter_mut().for_each(|frame| make_urgent(frame));
         if let Some(bytes) = self.fragment {
             frames = frames
                 .into_iter()
@@ -92,7 +96,7 @@ impl LinkPlan {
     }
 }
 
-fn tagged(mut bytes: Vec<u8>, tags: &[Tag]) -> Vec<u8> {
+pub fn tagged(mut bytes: Vec<u8>, tags: &[Tag]) -> Vec<u8> {
     let header = tags.iter().flat_map(|tag| {
         let [a, b] = tag.tpid.to_be_bytes();
         let [c, d] = tag.vid.to_be_bytes();
@@ -136,6 +140,25 @@ pub fn cut(frame: &[u8], piece: usize, rng: &mut Rng) -> Vec<Vec<u8>> {
         at = end;
     }
     pieces
+}
+
+/// smoltcp sends nothing urgently: the TELNET Data Mark of a client (RFC 959 section 4.1.3) is made
+/// urgent here. No other byte of a command is like it.
+fn make_urgent(frame: &mut [u8]) {
+    let Some(ip) = View::of(frame).and_then(|view| view.ip) else {
+        return;
+    };
+    let Some(tcp) = ip.tcp(frame).filter(|tcp| tcp.dst_port == CONTROL_PORT) else {
+        return;
+    };
+    let mark = frame[tcp.payload_at..ip.end]
+        .iter()
+        .position(|&byte| byte == DATA_MARK);
+    if let Some(at) = mark {
+        frame[ip.l4_at + 13] |= packet::URG;
+        packet::set_u16(frame, ip.l4_at + 18, at as u16 + 1);
+        packet::fix_checksums(frame);
+    }
 }
 
 /// Cuts an IPv4 datagram into fragments of at most `bytes` payload. Of all that the hosts send

@@ -4,26 +4,30 @@
 //! [`dialogue::Plan`], so that a failure can be run again byte for byte. A packet's way:
 //!
 //! ```text
-//! host -> link (cut, fragment, tag, checksum offload; loss, copies, order, delay)
+//! host -> link (cut, urgent bytes, fragment, tag, checksum offload; loss, copies, order, delay)
 //!      -> middle (one or more engines, or a bare wire) -> oracle
 //!      -> link (loss, copies, order, delay; untag) -> host
 //! ```
 //!
-//! On top, [`ftp`] has a small client and a small server. `LOTUS_SIM_SEED=n` runs one dialogue of
-//! the campaign again, `LOTUS_SIM_DIALOGUES=n` makes the campaign longer.
+//! On top there are a small FTP [`client`] and a small FTP [`server`], and beside them what is
+//! [`hostile`]. [`plans`] draws a dialogue from a seed: `LOTUS_SIM_SEED=n` runs one of the
+//! [`campaign`] again, `LOTUS_SIM_DIALOGUES=n` makes it longer or shorter.
 #![allow(unreachable_pub, reason = "one binary: pub is for the modules beside")]
 
 mod campaign;
+mod client;
 mod deltas;
 mod dialogue;
 mod ftp;
 mod harness;
 mod host;
+mod hostile;
 mod link;
 mod middle;
 mod oracle;
 mod packet;
-mod probe;
+mod plans;
 mod rng;
 mod scenarios;
+mod server;
 mod world;
