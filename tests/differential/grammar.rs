@@ -14,7 +14,7 @@ use proptest::sample::select;
 use crate::reference::End;
 
 /// Whether the helper reads LPRT, LPSV and 228 (RFC 1639). If not, LPRT is refused.
-pub const READS_LONG: bool = false;
+pub const READS_LONG: bool = true;
 
 #[derive(Clone, Debug)]
 pub struct Dialogue {
