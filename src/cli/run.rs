@@ -89,6 +89,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE|-", help_heading = "Other")]
     events: Option<PathBuf>,
 
+    /// For so long after the start, let connections go on whose beginning was not seen, such as 60s
+    ///
+    /// For putting lotus into a network that is in use: without it, connections that are older than
+    /// lotus stand still and end. The rules judge their packets as those of new connections. An FTP
+    /// session taken up this way has no data ports opened until it has logged in anew.
+    #[arg(long, value_name = "TIME", help_heading = "Rules")]
+    pickup: Option<String>,
+
     /// Change a limit or a time (can be repeated); `lotus settings` lists all
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Other")]
     set: Vec<String>,
@@ -170,6 +178,11 @@ fn settings(args: &Args) -> anyhow::Result<Settings> {
         settings
             .set("ring.slots", slots)
             .with_context(|| format!("--ring-slots {slots}"))?;
+    }
+    if let Some(time) = &args.pickup {
+        settings
+            .set("conntrack.pickup", time)
+            .with_context(|| format!("--pickup {time}"))?;
     }
     if args.spin {
         settings.io.polling = Polling::Spin;

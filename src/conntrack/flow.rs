@@ -1,8 +1,9 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::{CtState, Direction, ExpectedTuple, FlowKey, Judgement, Settings, Tcp, TcpState, Time};
 use crate::observe::DropReason;
-use crate::wire::{L4, Packet, Side, TcpFlags, TcpSegment};
+use crate::wire::{L4, Packet, Side, TcpFlags, TcpSegment, proto};
 
 /// What a flow has to do with a helper's session. The number names the session; whose it is, the
 /// engine knows.
@@ -30,6 +31,28 @@ pub struct CachedVerdict<T> {
     pub outcome: T,
 }
 
+/// How readily a flow makes room for another one when the table is full, most readily first.
+/// Established connections never do, so that nobody can push them out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Standing {
+    /// Nobody has answered yet: the oldest goes first.
+    HalfOpen,
+    /// It is over, or nearly.
+    Ending,
+    /// It was answered, but nothing says that it goes on: it makes room if it is silent.
+    Exchange,
+    /// A connection.
+    Established,
+}
+
+/// A flow in an exchange that says nothing for so long may make room for another one: as long as an
+/// unanswered one lives.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// UDP that goes on for longer than this is a stream (Linux, `nf_conntrack_proto_udp.c`).
+const STREAM_AFTER: Duration = Duration::from_secs(2);
+
 /// One tracked flow. `T` is what the rules say of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow<T> {
@@ -45,16 +68,24 @@ pub struct Flow<T> {
     pub expires: Time,
     /// Bytes carried, by direction: of a TCP stream, each counted once; else of whole datagrams.
     pub bytes: [u64; 2],
-    /// By direction.
-    pub cached: [Option<CachedVerdict<T>>; 2],
+    /// Cached verdicts by direction, all of one ruleset. Fields of their own, as the flow is 8 bytes
+    /// smaller then.
+    outcomes: [Option<T>; 2],
+    generation: u32,
+    /// The states for which they are, four bits each, the original direction's in the lower ones.
+    for_states: u8,
     tracker: Tracker,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Tracker {
     Tcp(Tcp),
-    Udp,
+    Udp {
+        /// From when on it is a stream, if it was answered.
+        stream_from: Time,
+    },
     Icmp,
+    Icmpv6,
     Generic,
 }
 
@@ -83,7 +114,8 @@ pub struct TcpStep {
 }
 
 impl<T: Copy> Flow<T> {
-    /// A flow that begins with this packet.
+    /// A flow that begins with this packet. With `may_pick_up` it may be a segment from the middle
+    /// of a connection.
     ///
     /// # Errors
     ///
@@ -94,30 +126,39 @@ impl<T: Copy> Flow<T> {
         original_is_low: bool,
         settings: &Settings,
         now: Time,
+        may_pick_up: bool,
     ) -> Result<Flow<T>, DropReason> {
-        let (tracker, timeout) = match packet.ip.as_ref().map(|ip| (&ip.l4, ip.protocol)) {
-            Some((L4::Tcp(segment), _)) => {
-                (Tracker::Tcp(Tcp::begin(segment)?), settings.tcp_syn_sent)
-            }
-            Some((L4::Udp(_), _)) => (Tracker::Udp, settings.udp),
+        let tracker = match packet.ip.as_ref().map(|ip| (&ip.l4, ip.protocol)) {
+            Some((L4::Tcp(segment), _)) => Tracker::Tcp(match Tcp::begin(segment) {
+                Err(_) if may_pick_up => Tcp::pick_up(segment)?,
+                begun => begun?,
+            }),
+            Some((L4::Udp(_), _)) => Tracker::Udp {
+                stream_from: now + STREAM_AFTER,
+            },
             Some((L4::Icmp(message), protocol)) => {
                 match super::icmp::role(protocol, message.kind) {
-                    super::icmp::Role::Query => (Tracker::Icmp, settings.icmp),
+                    super::icmp::Role::Query if protocol == proto::ICMPV6 => Tracker::Icmpv6,
+                    super::icmp::Role::Query => Tracker::Icmp,
                     _ => return Err(DropReason::IcmpUnrelated),
                 }
             }
-            _ => (Tracker::Generic, settings.generic),
+            _ => Tracker::Generic,
         };
-        Ok(Flow {
+        let mut flow = Flow {
             origin,
             original_is_low,
             replied: false,
             link: Link::None,
-            expires: now + timeout,
+            expires: now,
             bytes: [0; 2],
-            cached: [None; 2],
+            outcomes: [None; 2],
+            generation: 0,
+            for_states: 0,
             tracker,
-        })
+        };
+        flow.expires = now + flow.timeout(settings, now);
+        Ok(flow)
     }
 
     /// Which way a packet from the lower (or higher) end point goes.
@@ -172,6 +213,7 @@ impl<T: Copy> Flow<T> {
     }
 
     /// Judges a packet of this flow that came in at the right side, and moves the flow.
+    #[inline]
     pub fn update(
         &mut self,
         direction: Direction,
@@ -187,49 +229,41 @@ impl<T: Copy> Flow<T> {
             invalid: None,
             tcp: None,
         };
-        match (&mut self.tracker, l4) {
-            (Tracker::Tcp(tcp), Some(L4::Tcp(segment))) => {
-                let (before, end, as_it_was) = (tcp.state(), tcp.end(direction), *tcp);
-                let judgement = tcp.update(direction, segment);
-                let after = tcp.state();
-                bytes = stream_bytes(judgement, segment, tcp.end(direction).wrapping_sub(end));
-                match judgement {
-                    Judgement::Valid | Judgement::Restarted => {
-                        self.expires = now + settings.tcp(tcp);
-                    }
-                    Judgement::DoubtfulReset => {
-                        self.expires = self.expires.min(now + settings.tcp_close);
-                    }
+        let is_control = matches!(self.link, Link::Control(..));
+        if let (Tracker::Tcp(tcp), Some(L4::Tcp(segment))) = (&mut self.tracker, l4) {
+            let (before, end) = (tcp.state(), tcp.end(direction));
+            let as_it_was = is_control.then_some(*tcp);
+            let judgement = tcp.update(direction, segment);
+            let after = tcp.state();
+            bytes = stream_bytes(judgement, segment, tcp.end(direction).wrapping_sub(end));
+            match judgement {
+                Judgement::Valid | Judgement::Restarted => {
+                    let is_one_sided = direction == Direction::Original && !self.replied;
+                    self.expires = now + settings.tcp(tcp, is_one_sided);
+                }
+                Judgement::DoubtfulReset => {
+                    self.expires = self.expires.min(now + settings.tcp_close);
+                }
+                Judgement::ValidNoRenewal | Judgement::Ignored | Judgement::Reopen => {
                     // It never gets there: no helper reads what may not belong to its stream.
-                    Judgement::Ignored
-                        if matches!(self.link, Link::Control(..)) && says_something(segment) =>
+                    if let Some(as_it_was) = as_it_was
+                        && judgement == Judgement::Ignored
+                        && says_something(segment)
                     {
                         *tcp = as_it_was;
                     }
-                    Judgement::ValidNoRenewal | Judgement::Ignored | Judgement::Reopen => {}
-                    Judgement::Invalid(reason) => {
-                        tracked.state = CtState::Invalid;
-                        tracked.invalid = Some(reason);
-                        return tracked;
-                    }
                 }
-                tracked.tcp = Some(TcpStep {
-                    judgement,
-                    before,
-                    after,
-                });
+                Judgement::Invalid(reason) => {
+                    tracked.state = CtState::Invalid;
+                    tracked.invalid = Some(reason);
+                    return tracked;
+                }
             }
-            (Tracker::Udp, _) => {
-                let stream = self.replied || direction == Direction::Reply;
-                self.expires = now
-                    + if stream {
-                        settings.udp_stream
-                    } else {
-                        settings.udp
-                    };
-            }
-            (Tracker::Icmp, _) => self.expires = now + settings.icmp,
-            (Tracker::Generic | Tracker::Tcp(_), _) => self.expires = now + settings.generic,
+            tracked.tcp = Some(TcpStep {
+                judgement,
+                before,
+                after,
+            });
         }
         let slot = match direction {
             Direction::Original => {
@@ -244,7 +278,53 @@ impl<T: Copy> Flow<T> {
             }
         };
         *slot += bytes;
+        if !matches!(self.tracker, Tracker::Tcp(_)) {
+            self.expires = now + self.timeout(settings, now);
+        }
         tracked
+    }
+
+    /// How long it may stay silent from now on.
+    fn timeout(&self, settings: &Settings, now: Time) -> Duration {
+        match &self.tracker {
+            Tracker::Tcp(tcp) => settings.tcp(tcp, !self.replied),
+            Tracker::Udp { stream_from } if self.replied && now > *stream_from => {
+                settings.udp_stream
+            }
+            Tracker::Udp { .. } => settings.udp,
+            Tracker::Icmp => settings.icmp,
+            Tracker::Icmpv6 => settings.icmpv6,
+            Tracker::Generic => settings.generic,
+        }
+    }
+
+    /// Whether nothing was said in it for [`SILENCE`] or half of what it may stay silent,
+    /// whichever is less. UDP that is no stream has said all that it had to.
+    pub(super) fn is_silent(&self, settings: &Settings, now: Time) -> bool {
+        let timeout = match &self.tracker {
+            Tracker::Udp { .. } => settings.udp_stream,
+            _ => self.timeout(settings, now),
+        };
+        let silence = SILENCE.min(timeout / 2);
+        self.expires.since(now) <= timeout.saturating_sub(silence)
+    }
+
+    /// How readily it makes room for another one.
+    #[inline]
+    pub(super) fn standing(&self) -> Standing {
+        let Tracker::Tcp(tcp) = &self.tracker else {
+            return match self.replied {
+                true => Standing::Exchange,
+                false => Standing::HalfOpen,
+            };
+        };
+        match tcp.state() {
+            TcpState::SynSent | TcpState::SynSent2 | TcpState::SynRecv => Standing::HalfOpen,
+            TcpState::Established if !self.replied => Standing::HalfOpen,
+            TcpState::Established => Standing::Established,
+            TcpState::FinWait | TcpState::CloseWait => Standing::Exchange,
+            TcpState::LastAck | TcpState::TimeWait | TcpState::Close => Standing::Ending,
+        }
     }
 
     /// The state of packets until the first answer.
@@ -290,23 +370,35 @@ impl<T: Copy> Flow<T> {
     }
 
     /// The cached outcome for a packet, if it is still good.
+    #[inline]
     #[must_use]
     pub fn cached(&self, direction: Direction, state: CtState, generation: u32) -> Option<T> {
-        let [original, reply] = self.cached;
-        let cached = match direction {
-            Direction::Original => original,
-            Direction::Reply => reply,
-        }?;
-        (cached.generation == generation && cached.state == state).then_some(cached.outcome)
+        let [original, reply] = self.outcomes;
+        let (outcome, for_state) = match direction {
+            Direction::Original => (original, self.for_states & 0x0f),
+            Direction::Reply => (reply, self.for_states >> 4),
+        };
+        outcome.filter(|_| self.generation == generation && for_state == state as u8)
     }
 
-    /// Keeps an outcome.
+    /// Keeps an outcome. Those of another ruleset go.
     pub fn cache(&mut self, direction: Direction, verdict: CachedVerdict<T>) {
-        let [original, reply] = &mut self.cached;
-        *match direction {
-            Direction::Original => original,
-            Direction::Reply => reply,
-        } = Some(verdict);
+        if self.generation != verdict.generation {
+            self.generation = verdict.generation;
+            self.outcomes = [None; 2];
+        }
+        let [original, reply] = &mut self.outcomes;
+        let state = verdict.state as u8;
+        match direction {
+            Direction::Original => {
+                *original = Some(verdict.outcome);
+                self.for_states = self.for_states & 0xf0 | state;
+            }
+            Direction::Reply => {
+                *reply = Some(verdict.outcome);
+                self.for_states = self.for_states & 0x0f | state << 4;
+            }
+        }
     }
 }
 

@@ -14,6 +14,10 @@ const MAX_FRAGMENTS_OF_DATAGRAM: usize = 128;
 /// Datagrams that wait at once on one side, each an entry of some hundred bytes.
 const MAX_DATAGRAMS: usize = 512;
 
+/// Datagrams of one source that wait while half of the places or more are taken, so that one source
+/// can't push out all others'.
+const MAX_DATAGRAMS_OF_SOURCE: usize = MAX_DATAGRAMS / 8;
+
 /// An IP datagram is no longer than this (RFC 791), so a fragment that ends beyond is the "ping of
 /// death".
 const MAX_DATAGRAM_BYTES: u32 = 65_535;
@@ -120,13 +124,21 @@ impl FragmentStore {
             src: ip.src,
             dst: ip.dst,
             id: fragment.id,
-            protocol: ip.protocol,
+            protocol: match ip.src {
+                IpAddr::V4(_) => ip.protocol,
+                // Each fragment may name another one: the first one's counts (RFC 8200 section 4.5).
+                IpAddr::V6(_) => 0,
+            },
             vlan: packet.ether.vlan_ids(),
         };
         let path = Path {
             macs: (packet.ether.src, packet.ether.dst),
             hop_limit: ip.hop_limit,
         };
+        // RFC 8200 section 4.5: all headers, up to that of the transport, are in the first fragment.
+        if fragment.offset_bytes == 0 && !ip.has_whole_chain(frame) {
+            return dropped(DropReason::FragmentTiny);
+        }
         let piece = match Piece::new(frame, meta, &fragment, ip.datagram.end) {
             Ok(piece) => piece,
             Err(reason) => return dropped(reason),
@@ -134,6 +146,9 @@ impl FragmentStore {
         let mut state = self.side(side);
         let mut evicted = Vec::new();
         let limit_bytes = settings.fragment_bytes / 2;
+        if state.is_greedy(&key) {
+            return dropped(DropReason::FragmentLimit);
+        }
         if !state.make_room(&key, piece.frame.frame().len(), limit_bytes, &mut evicted) {
             return (dropped(DropReason::FragmentLimit).0, evicted);
         }
@@ -183,6 +198,19 @@ impl FragmentStore {
 }
 
 impl State {
+    /// Whether the source of a new datagram has too many that wait.
+    fn is_greedy(&self, key: &DatagramKey) -> bool {
+        if self.datagrams.len() < MAX_DATAGRAMS / 2 || self.datagrams.contains_key(key) {
+            return false;
+        }
+        let source = source(key.src);
+        let own = self
+            .datagrams
+            .keys()
+            .filter(|k| self::source(k.src) == source);
+        own.count() >= MAX_DATAGRAMS_OF_SOURCE
+    }
+
     /// Room for one more fragment; the oldest datagrams go for it.
     fn make_room(
         &mut self,
@@ -284,6 +312,14 @@ impl State {
                 Fragmented::Held
             }
         }
+    }
+}
+
+/// Who has one address of an IPv6 /64 has all of them.
+fn source(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 

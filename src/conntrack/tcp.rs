@@ -13,6 +13,13 @@ use super::Direction;
 use crate::observe::DropReason;
 use crate::wire::{TcpFlags, TcpSegment};
 
+/// The largest window scale (RFC 7323 section 2.3). For a connection whose SYNs nobody saw, it is
+/// taken for the one agreed upon.
+const MAX_WINDOW_SCALE: u8 = 14;
+
+/// No window is larger (RFC 7323 section 2.3).
+const MAX_WINDOW_BYTES: u32 = (u16::MAX as u32) << MAX_WINDOW_SCALE;
+
 /// Inequality (IV) never asks for less than this: a 64 KiB window and a little more.
 const MIN_ACK_WINDOW_BYTES: u32 = 66_000;
 
@@ -72,18 +79,28 @@ struct Peer {
     max_window: u32,
     /// Highest acknowledgment sent.
     max_ack: u32,
-    /// End of the FIN, if one was sent.
-    fin_end: Option<u32>,
+    /// End of the FIN, if `sent_fin`.
+    fin_end: u32,
     /// Window scale; counts once both ends offered it.
     scale: u8,
     offered_scale: bool,
     acked_any: bool,
+    sent_fin: bool,
 }
 
 /// The tracker of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tcp {
     state: TcpState,
+    /// Its beginning was not seen: windows are taken for larger than they are, and what an end
+    /// sent unseen may be acknowledged.
+    is_picked_up: bool,
+    /// How often in a row the same segment came.
+    repeats: u8,
+    /// The newest segment closed the sender's window.
+    closed_window: bool,
+    /// The newest segment without SYN or RST, mixed into one number.
+    newest: u32,
     peers: [Peer; 2],
     stray_syn: Option<StraySyn>,
 }
@@ -107,13 +124,69 @@ impl Tcp {
         if !flags.has(TcpFlags::SYN) || flags.has(TcpFlags::ACK) {
             return Err(DropReason::TcpNotSyn);
         }
-        let mut tcp = Tcp {
-            state: TcpState::SynSent,
-            peers: Default::default(),
-            stray_syn: None,
-        };
+        let mut tcp = Tcp::in_state(TcpState::SynSent);
         tcp.sender_receiver(Direction::Original).0.begin(segment);
         Ok(tcp)
+    }
+
+    /// The tracker of a connection whose beginning was not seen, from the first segment that was.
+    /// What the windows are must be guessed: see [`Tcp::is_picked_up`].
+    ///
+    /// # Errors
+    ///
+    /// A segment that is not from the middle of a connection.
+    pub fn pick_up(segment: &TcpSegment) -> Result<Tcp, DropReason> {
+        let flags = segment.flags;
+        if !flags.has(TcpFlags::ACK) || flags.has(TcpFlags::SYN | TcpFlags::RST | TcpFlags::FIN) {
+            return Err(DropReason::TcpNotSyn);
+        }
+        let mut tcp = Tcp::in_state(TcpState::Established);
+        tcp.is_picked_up = true;
+        let (sender, receiver) = tcp.sender_receiver(Direction::Original);
+        sender.meet(segment);
+        sender.acknowledge(segment.ack);
+        receiver.scale = MAX_WINDOW_SCALE;
+        Ok(tcp)
+    }
+
+    fn in_state(state: TcpState) -> Tcp {
+        Tcp {
+            state,
+            is_picked_up: false,
+            repeats: 0,
+            closed_window: false,
+            newest: 0,
+            peers: Default::default(),
+            stray_syn: None,
+        }
+    }
+
+    /// Whether the connection's beginning was not seen.
+    #[must_use]
+    pub fn is_picked_up(&self) -> bool {
+        self.is_picked_up
+    }
+
+    /// How often in a row the same segment came again without any answer between.
+    #[must_use]
+    pub fn repeats(&self) -> u8 {
+        self.repeats
+    }
+
+    /// Whether the newest segment said that its sender takes nothing more.
+    #[must_use]
+    pub fn closed_window(&self) -> bool {
+        self.closed_window
+    }
+
+    /// Whether one end waits for something that it sent to be acknowledged.
+    #[must_use]
+    pub fn is_unacknowledged(&self) -> bool {
+        let [a, b] = &self.peers;
+        let waits = |sender: &Peer, receiver: &Peer| {
+            receiver.acked_any && before(receiver.max_ack, sender.end)
+        };
+        waits(a, b) || waits(b, a)
     }
 
     /// The state.
@@ -249,6 +322,7 @@ impl Tcp {
                 Some(syn) if syn.direction != direction && segment.ack == syn.end => {
                     receiver.restart(syn);
                     self.stray_syn = None;
+                    self.is_picked_up = false;
                     self.received_syn_ack(direction, segment);
                     Judgement::Restarted
                 }
@@ -306,6 +380,22 @@ impl Tcp {
         Judgement::DoubtfulReset
     }
 
+    /// Linux's `IP_CT_TCP_MAX_RETRANS`: the same segment again, with no answer between.
+    fn note_repeats(&mut self, direction: Direction, segment: &TcpSegment) {
+        let mix = |number: u32, more: u32| (number ^ more).wrapping_mul(0x9e37_79b1).rotate_left(7);
+        let direction = direction as u32;
+        let end = segment.seq.wrapping_add(segment.seq_len());
+        let newest = [end, segment.ack, u32::from(segment.window), direction]
+            .into_iter()
+            .fold(segment.seq, mix);
+        self.repeats = match newest == self.newest {
+            true => self.repeats.saturating_add(1),
+            false => 0,
+        };
+        self.newest = newest;
+        self.closed_window = segment.window == 0;
+    }
+
     fn data(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
         if matches!(self.state, TcpState::SynSent | TcpState::SynSent2) {
             // A server with a stale connection answers the SYN with a challenge ACK.
@@ -316,7 +406,11 @@ impl Tcp {
                 Judgement::Invalid(DropReason::TcpState)
             };
         }
+        let is_picked_up = self.is_picked_up;
         let (sender, receiver) = self.sender_receiver(direction);
+        if is_picked_up {
+            sender.follow(receiver, segment);
+        }
         let end = segment.seq.wrapping_add(segment.seq_len());
         let ack = segment.ack;
         // A SACK block tells of bytes beyond the acknowledgment: inequality (III) is about both.
@@ -324,13 +418,9 @@ impl Tcp {
             Some(sack) if after(sack, ack) => sack,
             _ => ack,
         };
-        let reach = sender.max_window.max(MIN_ACK_WINDOW_BYTES);
-        let one = !after(segment.seq, sender.max_end);
-        let two =
-            receiver.max_window == 0 || !before(end, sender.end.wrapping_sub(receiver.max_window));
-        let three = !after(highest_ack, receiver.end);
-        let four = !before(highest_ack, receiver.end.wrapping_sub(reach));
-        if !(three && four) {
+        let one = is_in_offer(segment.seq, sender);
+        let two = is_recent(end, sender, receiver);
+        if !is_sent(highest_ack, receiver) || !is_no_ancient_ack(highest_ack, sender, receiver) {
             return Judgement::Invalid(DropReason::TcpWindow);
         }
         if !(one && two) {
@@ -356,8 +446,9 @@ impl Tcp {
         sender.max_window = sender
             .max_window
             .max(window + highest_ack.wrapping_sub(ack));
-        if after(end, sender.max_end) {
-            receiver.max_window += end.wrapping_sub(sender.max_end);
+        if receiver.max_window != 0 && after(end, sender.max_end) {
+            let taken = receiver.max_window + end.wrapping_sub(sender.max_end);
+            receiver.max_window = taken.min(MAX_WINDOW_BYTES);
         }
         if after(end, sender.end) {
             sender.end = end;
@@ -365,9 +456,10 @@ impl Tcp {
         sender.acknowledge(ack);
         receiver.offer(highest_ack, window);
         if segment.flags.has(TcpFlags::FIN) {
-            sender.fin_end = Some(end);
+            (sender.fin_end, sender.sent_fin) = (end, true);
         }
         self.state = self.state_from_fins();
+        self.note_repeats(direction, segment);
         Judgement::Valid
     }
 
@@ -378,8 +470,8 @@ impl Tcp {
         let [a, b] = &self.peers;
         let acked = |sender: &Peer, receiver: &Peer| {
             sender
-                .fin_end
-                .map(|end| receiver.acked_any && !before(receiver.max_ack, end))
+                .sent_fin
+                .then(|| receiver.acked_any && !before(receiver.max_ack, sender.fin_end))
         };
         match (acked(a, b), acked(b, a)) {
             (None, None) => {
@@ -415,7 +507,64 @@ impl Tcp {
     }
 }
 
+/// Inequality (I): nothing past what the receiver offered to take.
+fn is_in_offer(seq: u32, sender: &Peer) -> bool {
+    !after(seq, sender.max_end)
+}
+
+/// Inequality (II): nothing older than a window.
+fn is_recent(end: u32, sender: &Peer, receiver: &Peer) -> bool {
+    receiver.max_window == 0 || !before(end, sender.end.wrapping_sub(receiver.max_window))
+}
+
+/// Inequality (III): nothing acknowledged that was not sent.
+fn is_sent(ack: u32, receiver: &Peer) -> bool {
+    !after(ack, receiver.end)
+}
+
+/// Inequality (IV): no ancient acknowledgment.
+fn is_no_ancient_ack(ack: u32, sender: &Peer, receiver: &Peer) -> bool {
+    let reach = sender.max_window.max(MIN_ACK_WINDOW_BYTES);
+    !before(ack, receiver.end.wrapping_sub(reach))
+}
+
 impl Peer {
+    /// From a segment in the middle of a connection.
+    fn meet(&mut self, segment: &TcpSegment) {
+        let end = segment.seq.wrapping_add(segment.seq_len());
+        let max_window = (u32::from(segment.window) << MAX_WINDOW_SCALE).max(1);
+        *self = Peer {
+            syn_end: segment.seq,
+            end,
+            // What the other end takes is taken to be what this one does, until it says so.
+            max_end: end.wrapping_add(max_window),
+            max_window,
+            max_ack: self.max_ack,
+            acked_any: self.acked_any,
+            scale: MAX_WINDOW_SCALE,
+            ..Peer::default()
+        };
+    }
+
+    /// From a segment of a connection whose beginning was not seen: its sender may be new, and what
+    /// it acknowledges may have passed before anybody looked.
+    fn follow(&mut self, receiver: &mut Peer, segment: &TcpSegment) {
+        if self.max_window == 0 {
+            self.meet(segment);
+            // What the other end has offered it, it has offered here.
+            let offered = receiver.max_ack.wrapping_add(receiver.max_window);
+            self.max_end = later(self.max_end, offered);
+        }
+        let highest = segment
+            .sack_end
+            .map_or(segment.ack, |s| later(s, segment.ack));
+        let unseen = highest.wrapping_sub(receiver.end);
+        if receiver.max_window == 0 || (unseen as i32 > 0 && unseen <= self.max_window) {
+            receiver.end = highest;
+            receiver.max_end = later(receiver.max_end, highest);
+        }
+    }
+
     /// From a SYN or SYN-ACK; its window is never scaled (RFC 7323 section 2.2).
     fn begin(&mut self, segment: &TcpSegment) {
         let end = segment.seq.wrapping_add(segment.seq_len());
@@ -457,6 +606,10 @@ impl Peer {
             self.acked_any = true;
         }
     }
+}
+
+fn later(a: u32, b: u32) -> u32 {
+    if after(a, b) { a } else { b }
 }
 
 /// `a` comes before `b` in sequence space (RFC 9293 section 3.4).

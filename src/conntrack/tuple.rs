@@ -3,7 +3,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::icmp;
-use crate::wire::{L4, MAX_VLAN_TAGS, Packet, proto};
+use crate::wire::{L4, MAX_VLAN_TAGS, Packet, SERVICE_TAG, proto};
 
 /// Who speaks to whom, as one packet says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub struct Tuple {
     pub dst_port: u16,
     /// IP protocol.
     pub protocol: u8,
-    /// VLAN ids, outermost first, [`NO_VLAN`](crate::wire::NO_VLAN) for none.
+    /// VLANs, outermost first, as [`EtherHeader::vlan_ids`](crate::wire::EtherHeader::vlan_ids)
+    /// has them.
     pub vlan: [u16; MAX_VLAN_TAGS],
 }
 
@@ -57,12 +58,26 @@ impl Tuple {
 /// The name of a flow: the same for both directions, with the end points sorted.
 ///
 /// Five words. IPv4 addresses stand in the first two with a mark that no sorted pair of IPv6
-/// addresses can show; the last word holds ports, protocol and VLAN ids.
+/// addresses can show; the last word holds ports, protocol and VLAN ids. Which of the tags are
+/// service tags stands beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowKey {
-    words: [u64; 5],
+    words: KeyWords,
     hash: u64,
+    service_tags: u8,
 }
+
+/// The hash is a part of the key: it need not be made again.
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// The part of a key that does not fit into a byte.
+pub(super) type KeyWords = [u64; 5];
+
+const VLAN_ID_MASK: u16 = 0x0fff;
 
 const IPV4_MARK: u64 = 1 << 32;
 
@@ -96,12 +111,39 @@ impl FlowKey {
         words[4] = u64::from(port_a) << 48
             | u64::from(port_b) << 32
             | u64::from(tuple.protocol) << 24
-            | u64::from(outer & 0xfff) << 12
-            | u64::from(inner & 0xfff);
+            | u64::from(outer & VLAN_ID_MASK) << 12
+            | u64::from(inner & VLAN_ID_MASK);
+        let bit = |id: u16| u8::from(id & SERVICE_TAG != 0);
+        let service_tags = bit(outer) << 1 | bit(inner);
         let mut state = hasher.build_hasher();
         words.iter().for_each(|&word| state.write_u64(word));
-        let hash = state.finish();
-        (FlowKey { words, hash }, from_low)
+        if service_tags != 0 {
+            state.write_u8(service_tags);
+        }
+        let key = FlowKey {
+            words,
+            hash: state.finish(),
+            service_tags,
+        };
+        (key, from_low)
+    }
+
+    /// A key from what [`FlowKey::words`], [`FlowKey::service_tags`] and [`FlowKey::hash_value`]
+    /// told.
+    pub(super) fn from_parts(words: KeyWords, service_tags: u8, hash: u64) -> FlowKey {
+        FlowKey {
+            words,
+            hash,
+            service_tags,
+        }
+    }
+
+    pub(super) fn words(&self) -> &KeyWords {
+        &self.words
+    }
+
+    pub(super) fn service_tags(&self) -> u8 {
+        self.service_tags
     }
 
     /// The keyed hash, computed once.
@@ -117,11 +159,16 @@ impl FlowKey {
         (last >> 24) as u8
     }
 
-    /// VLAN ids, outermost first, [`NO_VLAN`](crate::wire::NO_VLAN) for none.
+    /// The VLANs, as [`EtherHeader::vlan_ids`](crate::wire::EtherHeader::vlan_ids) has them.
     #[must_use]
     pub fn vlan(&self) -> [u16; MAX_VLAN_TAGS] {
         let [.., last] = self.words;
-        [(last >> 12) as u16 & 0xfff, last as u16 & 0xfff]
+        let [outer, inner] = [self.service_tags >> 1, self.service_tags & 1]
+            .map(|bit| if bit != 0 { SERVICE_TAG } else { 0 });
+        [
+            (last >> 12) as u16 & VLAN_ID_MASK | outer,
+            last as u16 & VLAN_ID_MASK | inner,
+        ]
     }
 
     /// The end points, lower first, as (address, port).
@@ -140,13 +187,7 @@ impl FlowKey {
     }
 }
 
-impl Hash for FlowKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// Hands the hash through that a [`FlowKey`] already holds.
+/// Hands a hash through that was made before: [`FlowKey::hash_value`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct KeptHash(u64);
 
@@ -248,11 +289,22 @@ mod tests {
                 dst: [192, 0, 2, 3].into(),
                 ..base
             },
+            // An S-tag is another network than a C-tag with the same id.
+            Tuple {
+                vlan: [7 | SERVICE_TAG, 0],
+                ..base
+            },
+            Tuple {
+                vlan: [7, SERVICE_TAG],
+                ..base
+            },
             tuple("::ffff:192.0.2.1", 1000, "::ffff:192.0.2.2", 21),
             tuple("::192.0.2.1", 1000, "::192.0.2.2", 21),
         ];
         for t in other {
             assert_ne!(key(&base), key(&t), "{t:?}");
+            assert_ne!(key(&base).hash_value(), key(&t).hash_value(), "{t:?}");
+            assert_eq!(key(&t).vlan(), t.vlan);
         }
     }
 

@@ -350,7 +350,8 @@ impl Engine {
     ) -> Option<Verdict> {
         let Passing { side, now, .. } = *passing;
         let settings = &self.shared.settings.conntrack;
-        let mut flow = match Flow::begin(packet, side, from_low, settings, now) {
+        let may_pick_up = self.shared.may_pick_up(now);
+        let mut flow = match Flow::begin(packet, side, from_low, settings, now, may_pick_up) {
             Ok(flow) => flow,
             Err(reason) => return Some(self.invalid(packet, passing, reason)),
         };
@@ -396,17 +397,23 @@ impl Engine {
         } else if let Some(helper) = outcome.helper
             && let L4::Tcp(segment) = &ip.l4
         {
-            if segment.payload_bytes > 0 {
+            let id = self.shared.sessions.reserve();
+            let profile = self.rules.profile(helper);
+            flow.link = Link::Control(id, profile);
+            if flow.tcp().is_some_and(Tcp::is_picked_up) {
+                if !checksum_holds(passing, ip) {
+                    return Some(Verdict::Drop(DropReason::ChecksumBad));
+                }
+                self.begin_midstream((id, profile), packet, ip, segment, passing);
+            } else if segment.payload_bytes > 0 {
                 return Some(Verdict::Drop(DropReason::SynPayload));
             }
-            let profile = self.rules.profile(helper);
-            flow.link = Link::Control(self.shared.sessions.reserve(), profile);
         }
         let (link, tcp) = (flow.link, flow.tcp().map(Tcp::state));
         let mut evicted = Vec::new();
-        let inserted = self.shared.table.insert(key, flow, &mut evicted);
+        let inserted = self.shared.table.insert(key, flow, now, &mut evicted);
         for removed in &evicted {
-            let why = "the flow table was full and nobody had answered it";
+            let why = "the flow table was full";
             self.shared.flow_gone(removed, why, now, &self.counters);
         }
         match inserted {
@@ -420,13 +427,20 @@ impl Engine {
                 Some(Verdict::Forward)
             }
             Err(error) => {
+                if let Link::Control(id, _) = link
+                    && let Some(session) = self.shared.sessions.remove(id)
+                {
+                    let why = "there was no room for it";
+                    self.shared.end_session(&session, why, now, &self.counters);
+                }
+                if error != InsertError::Exists
+                    && let Some(expected) = expected
+                {
+                    self.shared.expectations.free(&expected, key);
+                }
                 match error {
-                    InsertError::Full => {
-                        if let Some(expected) = expected {
-                            self.shared.expectations.free(&expected, key);
-                        }
-                        Some(Verdict::Drop(DropReason::TableFull))
-                    }
+                    InsertError::Full => Some(Verdict::Drop(DropReason::TableFull)),
+                    InsertError::SourceLimit => Some(Verdict::Drop(DropReason::SourceHalfOpen)),
                     // The same SYN, which another worker saw: the claim is that flow's.
                     InsertError::Exists => None,
                 }

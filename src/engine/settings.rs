@@ -109,6 +109,8 @@ macro_rules! entries {
 
 const CONNTRACK_ENTRIES: &[Entry<conntrack::Settings>] = entries! {
     "conntrack.max" max_flows, "most flows tracked at once";
+    "conntrack.source_halfopen" source_half_open, "most unanswered flows of one source (IPv6: of its /64) while the table is over 80 % full";
+    "conntrack.pickup" pickup, "connections already running are taken up for so long after the start; 0: never";
     "conntrack.tcp_timeout_syn_sent" tcp_syn_sent, "a SYN without answer";
     "conntrack.tcp_timeout_syn_recv" tcp_syn_recv, "a SYN-ACK without answer";
     "conntrack.tcp_timeout_established" tcp_established, "a silent connection";
@@ -117,10 +119,14 @@ const CONNTRACK_ENTRIES: &[Entry<conntrack::Settings>] = entries! {
     "conntrack.tcp_timeout_last_ack" tcp_last_ack, "after both FINs";
     "conntrack.tcp_timeout_time_wait" tcp_time_wait, "after both were acknowledged";
     "conntrack.tcp_timeout_close" tcp_close, "after a reset";
+    "conntrack.tcp_timeout_max_retrans" tcp_retrans, "after too many repetitions, or with a closed window";
+    "conntrack.tcp_max_retrans" tcp_max_retrans, "how many repetitions are too many";
+    "conntrack.tcp_timeout_unacknowledged" tcp_unacknowledged, "while something sent is not acknowledged";
     "conntrack.udp_timeout" udp, "UDP without answer";
-    "conntrack.udp_timeout_stream" udp_stream, "UDP with answers";
+    "conntrack.udp_timeout_stream" udp_stream, "UDP with answers, after two seconds";
     "conntrack.icmp_timeout" icmp, "an ICMP query";
-    "conntrack.generic_timeout" generic, "any other protocol";
+    "conntrack.icmpv6_timeout" icmpv6, "an ICMPv6 query";
+    "conntrack.generic_timeout" generic, "any other protocol (SCTP, DCCP, GRE, UDP-Lite)";
     "conntrack.frag_timeout" fragment, "fragments that wait for the rest";
     "conntrack.frag_bytes" fragment_bytes, "bytes of fragments that wait";
 };
@@ -285,6 +291,20 @@ impl Value for Duration {
     }
 }
 
+/// A time that may be none: 0.
+impl Value for Option<Duration> {
+    fn set(&mut self, text: &str) -> Result<(), Expected> {
+        let seconds = text.strip_suffix('s').unwrap_or(text).parse();
+        let seconds = seconds.map_err(|_| Expected("a number of seconds, or 0"))?;
+        *self = (seconds > 0).then_some(Duration::from_secs(seconds));
+        Ok(())
+    }
+
+    fn show(&self) -> String {
+        self.unwrap_or_default().show()
+    }
+}
+
 impl Value for bool {
     fn set(&mut self, text: &str) -> Result<(), Expected> {
         *self = match text {
@@ -355,6 +375,49 @@ mod tests {
         let shown: Vec<_> = settings.list().iter().map(ToString::to_string).collect();
         assert!(shown.contains(&"conntrack.udp_timeout = 5 s".to_owned()));
         assert!(shown.contains(&"ftp.tls_ports = 40000-40100".to_owned()));
+    }
+
+    #[test]
+    fn each_limit_of_connection_tracking_has_a_name() {
+        let mut settings = Settings::default();
+        let own: Vec<_> = CONNTRACK_ENTRIES.iter().map(|entry| entry.name).collect();
+        for (at, name) in own.iter().enumerate() {
+            // Another value for each, none of them its default.
+            settings.set(name, &(77_001 + at).to_string()).unwrap();
+        }
+        let value = |name: &str| {
+            let at = own.iter().position(|own| *own == name).unwrap();
+            77_001 + at
+        };
+        let s = |name: &str| Duration::from_secs(value(name) as u64);
+        let expected = conntrack::Settings {
+            max_flows: value("conntrack.max"),
+            source_half_open: value("conntrack.source_halfopen"),
+            pickup: Some(s("conntrack.pickup")),
+            tcp_syn_sent: s("conntrack.tcp_timeout_syn_sent"),
+            tcp_syn_recv: s("conntrack.tcp_timeout_syn_recv"),
+            tcp_established: s("conntrack.tcp_timeout_established"),
+            tcp_fin_wait: s("conntrack.tcp_timeout_fin_wait"),
+            tcp_close_wait: s("conntrack.tcp_timeout_close_wait"),
+            tcp_last_ack: s("conntrack.tcp_timeout_last_ack"),
+            tcp_time_wait: s("conntrack.tcp_timeout_time_wait"),
+            tcp_close: s("conntrack.tcp_timeout_close"),
+            tcp_retrans: s("conntrack.tcp_timeout_max_retrans"),
+            tcp_max_retrans: value("conntrack.tcp_max_retrans"),
+            tcp_unacknowledged: s("conntrack.tcp_timeout_unacknowledged"),
+            udp: s("conntrack.udp_timeout"),
+            udp_stream: s("conntrack.udp_timeout_stream"),
+            icmp: s("conntrack.icmp_timeout"),
+            icmpv6: s("conntrack.icmpv6_timeout"),
+            generic: s("conntrack.generic_timeout"),
+            fragment: s("conntrack.frag_timeout"),
+            fragment_bytes: value("conntrack.frag_bytes"),
+        };
+        assert_eq!(settings.conntrack, expected);
+        settings.set("conntrack.pickup", "60s").unwrap();
+        assert_eq!(settings.conntrack.pickup, Some(Duration::from_secs(60)));
+        settings.set("conntrack.pickup", "0").unwrap();
+        assert_eq!(settings.conntrack.pickup, None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
@@ -29,6 +29,8 @@ pub struct Shared {
     pub(super) fragments: FragmentStore,
     events: EventQueue,
     next_part: AtomicUsize,
+    /// Nanoseconds of the first moment that anybody told of; 0 before.
+    begun: AtomicU64,
 }
 
 /// The ruleset in force. A cached verdict is good for one generation.
@@ -84,7 +86,7 @@ impl Shared {
     #[must_use]
     pub fn new(ruleset: Ruleset, settings: Settings) -> Arc<Shared> {
         Arc::new(Shared {
-            table: Table::new(settings.conntrack.max_flows),
+            table: Table::new(&settings.conntrack),
             rules: ArcSwap::from_pointee(Published::new(FIRST_GENERATION, ruleset, &settings)),
             generation: AtomicU32::new(FIRST_GENERATION),
             expectations: Expectations::default(),
@@ -93,6 +95,7 @@ impl Shared {
             events: EventQueue::new(settings.events),
             next_part: AtomicUsize::new(0),
             profiles: settings.ftp_profiles().into(),
+            begun: AtomicU64::new(0),
             settings,
         })
     }
@@ -139,6 +142,19 @@ impl Shared {
     /// from one thread; it looks at `budget` parts of the flow table, the next ones each time.
     /// `counters` is the caller's own block: what was held and is now dropped is counted there.
     pub fn tick(&self, now: Time, budget: usize, counters: &Counters) {
+        self.tick_watched(now, budget, counters, |look| look());
+    }
+
+    /// As [`Shared::tick`]; each look at one part of the flow table, which locks it bit by bit, is
+    /// handed to `watch`, which must run it once and may time it.
+    pub fn tick_watched(
+        &self,
+        now: Time,
+        budget: usize,
+        counters: &Counters,
+        mut watch: impl FnMut(&mut dyn FnMut()),
+    ) {
+        self.note_begin(now);
         for frame in self.fragments.sweep(now) {
             discard(&frame, DropReason::FragmentTimeout, counters);
         }
@@ -150,11 +166,29 @@ impl Shared {
         let mut expired = Vec::new();
         for _ in 0..budget.min(self.parts()) {
             let part = self.next_part.fetch_add(1, Relaxed) % self.parts();
-            self.table.expired_in(part, now, &mut expired);
+            watch(&mut || self.table.expired_in(part, now, &mut expired));
         }
         for key in expired {
             self.expire(&key, now, counters);
         }
+    }
+
+    /// Whether connections whose beginning was not seen may be taken up.
+    pub(super) fn may_pick_up(&self, now: Time) -> bool {
+        let period = self.settings.conntrack.pickup;
+        period.is_some_and(|period| now < self.note_begin(now) + period)
+    }
+
+    /// The first moment that anybody told of.
+    fn note_begin(&self, now: Time) -> Time {
+        let first = match self.begun.load(Relaxed) {
+            0 => self
+                .begun
+                .compare_exchange(0, now.as_nanos().max(1), Relaxed, Relaxed)
+                .err(),
+            begun => Some(begun),
+        };
+        first.map_or(now, Time::from_nanos)
     }
 
     /// Forgets a flow whose time is over, unless somebody needs it.

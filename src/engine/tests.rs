@@ -143,7 +143,8 @@ fn is_right(frame: &[u8]) -> bool {
     let packet = crate::wire::parse(frame).expect("a good frame");
     packet
         .ip
-        .is_none_or(|ip| ip.fragment.is_some() || checksum::transport_is_right(frame, &ip))
+        .filter(|ip| ip.fragment.is_none() && ip.l4 != L4::Other)
+        .is_none_or(|ip| checksum::transport_is_right(frame, &ip))
 }
 
 fn parsed(frame: &[u8]) -> (Packet, Ip) {
@@ -1291,5 +1292,6 @@ fn first_fragments_without_end_shut_nobody_out() {
     assert_eq!(last.frames, pieces);
 }
 
+mod conntrack;
 mod refusal;
 mod tls;

@@ -65,6 +65,7 @@ drop_reasons! {
     TlsNoRange "tls_no_range" "A data connection of a session that went TLS, to a port that no ftp.tls_ports names; the client gets a reset.";
     ExpectationGone "expectation_gone" "An answer for a data connection whose announcement was withdrawn meanwhile.";
     ExpectationSourcePort "expectation_source_port" "A data connection that is expected, but from port 20 only (ftp.source_port_20).";
+    SourceHalfOpen "source_half_open" "The flow table is nearly full, and the source has begun too many flows that nobody answered.";
     TableFull "table_full" "The flow table is at its capacity.";
     // helper
     HelperGap "helper_gap" "A control segment too far ahead of a gap to be held; TCP sends it again.";

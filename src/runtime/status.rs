@@ -37,6 +37,9 @@ pub struct Status {
     pub events_lost: u64,
     /// How long the sweep of one twentieth of the flow table takes.
     pub sweep_us: Spread,
+    /// How long the sweep looks at one part of the flow table, which has a few locks that it takes
+    /// one after the other: no lock is held for longer by it.
+    pub sweep_lock_us: Spread,
     pub received: u64,
     pub forwarded: u64,
     pub dropped: u64,
@@ -161,7 +164,7 @@ impl Status {
         subject: &Subject,
         uptime: Duration,
         totals: &Totals,
-        sweep_us: Spread,
+        [sweep_us, sweep_lock_us]: [Spread; 2],
         traffic: &Snapshot,
     ) -> Status {
         let [received, forwarded, dropped] = [
@@ -204,6 +207,7 @@ impl Status {
             refused: totals.refused,
             events_lost: totals.events_lost,
             sweep_us,
+            sweep_lock_us,
             received: received.frames,
             forwarded: forwarded.frames,
             dropped: dropped.frames,
@@ -270,6 +274,9 @@ impl Status {
             let sweep =
                 format!("us at most for the sweep of a 20th of the flows; p50 {p50}, p99 {p99}");
             table.line("sweep", max, &sweep);
+            let Spread { p50, p99, max } = self.sweep_lock_us;
+            let look = format!("us at most that it locks any of them; p50 {p50}, p99 {p99}");
+            table.line("sweep lock", max, &look);
             if self.events_lost > 0 {
                 table.line(
                     "events lost",
@@ -450,7 +457,7 @@ mod tests {
             &subject,
             Duration::from_secs(3725),
             &totals,
-            Spread::default(),
+            [Spread::default(); 2],
             &Snapshot::of([&counters]),
         )
     }

@@ -74,6 +74,8 @@ struct Board {
     /// The workers', and last the control thread's own.
     counters: Vec<Arc<Counters>>,
     sweep: Mutex<Durations>,
+    /// One look of the sweep at one part of the flow table.
+    look: Mutex<Durations>,
     /// Of the output.
     lost: Arc<Lost>,
 }
@@ -101,6 +103,7 @@ impl Board {
             shared: Arc::clone(&plan.shared),
             counters: plan.counters.iter().cloned().chain([own]).collect(),
             sweep: Mutex::default(),
+            look: Mutex::default(),
             lost,
         }
     }
@@ -108,8 +111,15 @@ impl Board {
     fn tick(&self) {
         let budget = self.shared.parts().div_ceil(TICKS_PER_SWEEP);
         let begun = Instant::now();
+        let mut looks = lock(&self.look);
+        let timed = |look: &mut dyn FnMut()| {
+            let begun = Instant::now();
+            look();
+            looks.record(begun.elapsed());
+        };
         self.shared
-            .tick(worker::clock(), budget, self.own_counters());
+            .tick_watched(worker::clock(), budget, self.own_counters(), timed);
+        drop(looks);
         lock(&self.sweep).record(begun.elapsed());
     }
 
@@ -126,7 +136,7 @@ impl Board {
             &self.subject(),
             self.begun.elapsed(),
             &totals,
-            lock(&self.sweep).spread(),
+            [lock(&self.sweep).spread(), lock(&self.look).spread()],
             &traffic,
         )
     }

@@ -23,6 +23,10 @@ pub const MAX_VLAN_TAGS: usize = 2;
 /// frame that has it is dropped; 0 is the id of a tag that has a priority and no VLAN.
 pub const NO_VLAN: u16 = 0x0fff;
 
+/// Stands in [`EtherHeader::vlan_ids`] beside the id of a service tag: the customer VLAN with the same
+/// number is another network.
+pub const SERVICE_TAG: u16 = 0x1000;
+
 const MACS_BYTES: usize = 12;
 const TAG_BYTES: usize = 4;
 const VLAN_ID_MASK: u16 = 0x0fff;
@@ -38,6 +42,8 @@ pub struct EtherHeader {
     pub vlan_tci: [u16; MAX_VLAN_TAGS],
     /// How many tags there are.
     pub vlan_count: u8,
+    /// Which of them are service tags: bit 0 for the outermost.
+    pub service_tags: u8,
     /// The type behind all tags, or a length below 1536 (IEEE 802.3).
     pub ethertype: u16,
     /// Where what is behind the type begins.
@@ -45,11 +51,15 @@ pub struct EtherHeader {
 }
 
 impl EtherHeader {
-    /// The VLAN ids, outermost first, [`NO_VLAN`] where there is no tag. Priority bits are left out:
-    /// they may change within a flow.
+    /// The VLAN ids, outermost first, [`NO_VLAN`] where there is no tag, with [`SERVICE_TAG`] beside
+    /// those of service tags. Priority bits are left out: they may change within a flow.
     #[must_use]
     pub fn vlan_ids(&self) -> [u16; MAX_VLAN_TAGS] {
-        let [outer, inner] = self.vlan_tci.map(|tci| tci & VLAN_ID_MASK);
+        let [mut outer, mut inner] = self.vlan_tci.map(|tci| tci & VLAN_ID_MASK);
+        if self.service_tags != 0 {
+            outer |= u16::from(self.service_tags & 1) * SERVICE_TAG;
+            inner |= u16::from(self.service_tags >> 1) * SERVICE_TAG;
+        }
         match self.vlan_count {
             0 => [NO_VLAN, NO_VLAN],
             1 => [outer, NO_VLAN],
@@ -82,6 +92,9 @@ pub(super) fn parse(frame: &[u8]) -> Result<EtherHeader, DropReason> {
         *slot = be16(frame, at + 2).ok_or(cut)?;
         if *slot & VLAN_ID_MASK == NO_VLAN {
             return Err(DropReason::VlanReserved);
+        }
+        if ethertype != TPID_8021Q {
+            header.service_tags |= 1 << header.vlan_count;
         }
         header.vlan_count += 1;
         at += TAG_BYTES;

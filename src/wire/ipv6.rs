@@ -49,6 +49,25 @@ pub(super) fn parse_quoted(quote: &[u8]) -> Option<Ip> {
     Some(ip)
 }
 
+/// The transport protocol of a first fragment and where its header begins, if all extension headers
+/// are there.
+pub(super) fn behind_fragment_header(bytes: &[u8], ip: &Ip) -> Option<(u8, usize)> {
+    let fragment_header_at = ip.l4_offset.checked_sub(FRAGMENT_HEADER_BYTES)?;
+    let mut inner = Ip {
+        fragment: None,
+        ..ip.clone()
+    };
+    // A hop-by-hop header never comes here, nor a second fragment header.
+    if inner.protocol == HOP_BY_HOP {
+        return None;
+    }
+    chain(bytes, &mut inner, fragment_header_at).ok()?;
+    inner
+        .fragment
+        .is_none()
+        .then_some((inner.protocol, inner.l4_offset))
+}
+
 fn header(bytes: &[u8], at: usize) -> Result<Ip, DropReason> {
     let cut = DropReason::FrameTruncated;
     let first = *bytes.get(at).ok_or(cut)?;

@@ -141,6 +141,16 @@ pub(super) fn parse(frame: &[u8], at: usize, end: usize, protocol: u8) -> Result
     }
 }
 
+/// The fixed part of a transport header.
+pub(super) fn min_header_bytes(protocol: u8) -> usize {
+    match protocol {
+        proto::TCP => TCP_MIN_BYTES,
+        proto::UDP => UDP_BYTES,
+        proto::ICMP | proto::ICMPV6 => ICMP_BYTES,
+        _ => 0,
+    }
+}
+
 /// Parses the first eight bytes of a quoted transport header.
 pub(super) fn parse_quoted(quote: &[u8], at: usize, protocol: u8) -> Option<L4> {
     Some(match protocol {

@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 pub use ether::{
-    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EtherHeader, MAX_VLAN_TAGS, NO_VLAN,
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EtherHeader, MAX_VLAN_TAGS, NO_VLAN, SERVICE_TAG,
 };
 pub use frame::{ChecksumState, Meta, OwnedFrame, Side, VNET_HEADER_BYTES};
 pub use l4::{Icmp, L4, TcpFlags, TcpSegment, Udp};
@@ -92,6 +92,21 @@ pub struct Fragment {
 }
 
 impl Ip {
+    /// For a first fragment: whether all headers that decide lie in it, extension headers and the
+    /// fixed part of the transport's (RFC 8200 section 4.5, RFC 7112).
+    #[must_use]
+    pub fn has_whole_chain(&self, frame: &[u8]) -> bool {
+        let bytes = frame.get(..self.datagram.end).unwrap_or_default();
+        let (protocol, at) = match self.src {
+            IpAddr::V4(_) => (self.protocol, self.l4_offset),
+            IpAddr::V6(_) => match ipv6::behind_fragment_header(bytes, self) {
+                Some(found) => found,
+                None => return false,
+            },
+        };
+        bytes.len() >= at + l4::min_header_bytes(protocol)
+    }
+
     /// The transport payload as a range of the frame.
     #[must_use]
     pub fn payload(&self) -> Range<usize> {

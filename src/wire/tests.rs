@@ -161,10 +161,13 @@ fn tags_are_walked_up_to_two() {
         (1, [42, NO_VLAN], 0xe02a)
     );
     let two = arp(&[(0x88a8, 7), (0x8100, 42)]).unwrap().ether;
-    assert_eq!((two.vlan_count, two.vlan_ids()), (2, [7, 42]));
+    assert_eq!((two.vlan_count, two.vlan_ids()), (2, [7 | SERVICE_TAG, 42]));
     assert_eq!((two.ethertype, two.payload_offset), (ETHERTYPE_ARP, 22));
     let old = arp(&[(0x9100, 7), (0x8100, 42)]).unwrap().ether;
-    assert_eq!(old.vlan_ids(), [7, 42]);
+    assert_eq!(old.vlan_ids(), [7 | SERVICE_TAG, 42]);
+    // Two customer tags are what many networks call QinQ.
+    let inner = arp(&[(0x8100, 7), (0x88a8, 42)]).unwrap().ether;
+    assert_eq!(inner.vlan_ids(), [7, 42 | SERVICE_TAG]);
 
     // A priority tag is not the same as no tag.
     assert_eq!(

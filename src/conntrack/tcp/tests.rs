@@ -602,3 +602,246 @@ fn another_answer_to_the_next_syn_counts_if_the_first_one_was_lost() {
         ],
     );
 }
+
+#[test]
+fn keep_alives_pass_and_move_nothing() {
+    let mut tcp = established();
+    assert_eq!(tcp.update(Original, &segment(ACK, c(1), s(1), 100)), Valid);
+    assert_eq!(tcp.update(Reply, &segment(ACK, s(1), c(101), 50)), Valid);
+    assert_eq!(tcp.update(Original, &segment(ACK, c(101), s(51), 0)), Valid);
+    for bytes in [0, 1] {
+        // RFC 9293 section 3.8.4: one number before the next one, with or without a byte.
+        let alive = segment(ACK, c(100), s(51), bytes);
+        assert_eq!(tcp.update(Original, &alive), Valid);
+        assert_eq!(tcp.end(Original), c(101));
+        assert_eq!(tcp.update(Reply, &segment(ACK, s(51), c(101), 0)), Valid);
+    }
+}
+
+#[test]
+fn a_closed_window_may_be_probed() {
+    let mut tcp = established();
+    let full = TcpSegment {
+        window: 0,
+        ..segment(ACK, s(1), c(1 + 1000), 0)
+    };
+    let offered = segment(ACK, c(1), s(1), u32::from(WINDOW));
+    assert_eq!(tcp.update(Original, &offered), Valid);
+    assert_eq!(tcp.update(Reply, &full), Valid);
+    assert!(tcp.closed_window());
+    let probe = segment(ACK, c(1001), s(1), 1);
+    assert_eq!(tcp.update(Original, &probe), Valid);
+    assert_eq!(tcp.update(Reply, &full), Valid);
+    // The probe's byte was taken.
+    assert_eq!(tcp.update(Reply, &segment(ACK, s(1), c(1002), 0)), Valid);
+}
+
+#[test]
+fn a_challenge_ack_passes_and_the_reset_that_answers_it_closes() {
+    // RFC 5961 section 4: a SYN in a live connection, from a client that has forgotten it.
+    let mut tcp = established();
+    expect(
+        &mut tcp,
+        &[
+            (
+                Reply,
+                segment(ACK, s(1), c(1), 70),
+                Valid,
+                TcpState::Established,
+            ),
+            (
+                Original,
+                segment(SYN, 500_000, 0, 0),
+                Ignored,
+                TcpState::Established,
+            ),
+            (
+                Reply,
+                segment(ACK, s(71), c(1), 0),
+                Valid,
+                TcpState::Established,
+            ),
+            (Original, segment(RST, c(1), 0, 0), Valid, TcpState::Close),
+        ],
+    );
+    // RFC 5961 section 3: a reset that is not exact is answered so, too, and the connection lives.
+    let mut tcp = established();
+    expect(
+        &mut tcp,
+        &[
+            (
+                Original,
+                segment(RST, c(500), 0, 0),
+                DoubtfulReset,
+                TcpState::Established,
+            ),
+            (
+                Reply,
+                segment(ACK, s(1), c(1), 0),
+                Valid,
+                TcpState::Established,
+            ),
+            (Original, segment(RST, c(1), 0, 0), Valid, TcpState::Close),
+        ],
+    );
+}
+
+#[test]
+fn ports_may_be_used_again_at_once() {
+    for from in [Original, Reply] {
+        let mut tcp = established();
+        for (direction, fin) in [
+            (Original, segment(FIN, c(1), s(1), 0)),
+            (Reply, segment(FIN, s(1), c(2), 0)),
+            (Original, segment(ACK, c(2), s(2), 0)),
+        ] {
+            assert_eq!(tcp.update(direction, &fin), Valid);
+        }
+        assert_eq!(tcp.state(), TcpState::TimeWait);
+        // The last acknowledgment was lost: the FIN comes again.
+        assert_eq!(tcp.update(Reply, &segment(FIN, s(1), c(2), 0)), Valid);
+        assert_eq!(tcp.state(), TcpState::TimeWait);
+        assert_eq!(tcp.update(from, &segment(SYN, 900_000, 0, 0)), Reopen);
+    }
+    // Not before both ends said goodbye.
+    let mut tcp = established();
+    assert_eq!(tcp.update(Original, &segment(FIN, c(1), s(1), 0)), Valid);
+    assert_eq!(tcp.update(Original, &segment(SYN, 900_000, 0, 0)), Ignored);
+}
+
+#[test]
+fn a_window_never_grows_beyond_what_tcp_has() {
+    let scaled = |flags, seq, ack, payload_bytes| TcpSegment {
+        window: u16::MAX,
+        window_scale: (flags & SYN != 0).then_some(10),
+        ..segment(flags, seq, ack, payload_bytes)
+    };
+    let mut tcp = Tcp::begin(&scaled(SYN, C, 0, 0)).unwrap();
+    assert_eq!(tcp.update(Reply, &scaled(SYN | ACK, S, c(1), 0)), Valid);
+    assert_eq!(tcp.update(Original, &scaled(ACK, c(1), s(1), 0)), Valid);
+    assert_eq!(tcp.update(Reply, &scaled(ACK, s(1), c(1), 0)), Valid);
+    // Each of these ends past what was offered.
+    let edge = c(1).wrapping_add(u32::from(u16::MAX) << 10);
+    for _ in 0..100_000 {
+        let past = scaled(ACK, edge, s(1), 65_000);
+        assert_eq!(tcp.update(Original, &past), Valid);
+    }
+    assert!(
+        tcp.peers
+            .iter()
+            .all(|peer| peer.max_window <= MAX_WINDOW_BYTES)
+    );
+}
+
+/// A connection that was met with a segment of its client's in the middle.
+fn picked_up() -> Tcp {
+    Tcp::pick_up(&segment(ACK, c(1), s(1), 100)).unwrap()
+}
+
+#[test]
+fn only_a_segment_from_the_middle_is_picked_up() {
+    for flags in [SYN, SYN | ACK, FIN, RST, RST | ACK] {
+        assert_eq!(
+            Tcp::pick_up(&segment(flags, 1, 1, 0)),
+            Err(DropReason::TcpNotSyn)
+        );
+    }
+    assert!(picked_up().is_picked_up());
+    assert_eq!(picked_up().state(), TcpState::Established);
+}
+
+#[test]
+fn what_was_sent_unseen_may_be_acknowledged_and_scales_are_not_known() {
+    let mut tcp = picked_up();
+    expect(
+        &mut tcp,
+        &[
+            // More from the client before the server says anything.
+            (
+                Original,
+                segment(ACK, c(101), s(1), 900),
+                Valid,
+                TcpState::Established,
+            ),
+            // It acknowledges what nobody saw.
+            (
+                Original,
+                segment(ACK, c(1001), s(5001), 0),
+                Valid,
+                TcpState::Established,
+            ),
+            // The server's window is scaled, nobody knows how: 1,000 may be many more.
+            (
+                Reply,
+                segment(ACK, s(5001), c(1001), 1400),
+                Valid,
+                TcpState::Established,
+            ),
+            (
+                Original,
+                segment(ACK, c(60_000), s(6401), 1400),
+                Valid,
+                TcpState::Established,
+            ),
+            (
+                Reply,
+                segment(ACK, s(60_000), c(61_400), 10),
+                Valid,
+                TcpState::Established,
+            ),
+            (
+                Original,
+                segment(ACK, c(61_400), s(60_010), 0),
+                Valid,
+                TcpState::Established,
+            ),
+            // Half the sequence space away is no part of it, whatever the scale.
+            (
+                Original,
+                segment(ACK, c(61_400).wrapping_add(1 << 31), s(60_010), 10),
+                Invalid(DropReason::TcpWindow),
+                TcpState::Established,
+            ),
+            (
+                Original,
+                segment(FIN, c(61_400), s(60_010), 0),
+                Valid,
+                TcpState::FinWait,
+            ),
+            (
+                Reply,
+                segment(FIN, s(60_010), c(61_401), 0),
+                Valid,
+                TcpState::LastAck,
+            ),
+            (
+                Original,
+                segment(ACK, c(61_401), s(60_011), 0),
+                Valid,
+                TcpState::TimeWait,
+            ),
+        ],
+    );
+    let mut tcp = picked_up();
+    assert_eq!(tcp.update(Reply, &segment(RST, s(1), 0, 0)), Valid);
+    assert_eq!(tcp.state(), TcpState::Close);
+}
+
+#[test]
+fn a_picked_up_connection_that_begins_anew_is_known() {
+    let mut tcp = picked_up();
+    assert_eq!(tcp.update(Reply, &segment(ACK, s(1), c(101), 0)), Valid);
+    assert_eq!(tcp.update(Original, &segment(SYN, 500_000, 0, 0)), Ignored);
+    let answer = segment(SYN | ACK, 900_000, 500_001, 0);
+    assert_eq!(tcp.update(Reply, &answer), Restarted);
+    assert!(!tcp.is_picked_up());
+    assert_eq!(
+        tcp.update(Original, &segment(ACK, 500_001, 900_001, 0)),
+        Valid
+    );
+    // Its windows are not scaled, as nobody offered that.
+    assert_eq!(
+        tcp.update(Original, &segment(ACK, 520_001, 900_001, 10)),
+        Invalid(DropReason::TcpWindow)
+    );
+}

@@ -171,6 +171,28 @@ impl Engine {
         Verdict::Drop(DropReason::TlsNoRange)
     }
 
+    /// A control connection was taken up in the middle, with a segment of its client's.
+    pub(super) fn begin_midstream(
+        &self,
+        (id, profile): (u64, u8),
+        packet: &Packet,
+        ip: &Ip,
+        segment: &TcpSegment,
+        passing: &Passing<'_>,
+    ) {
+        let control = Control {
+            client: SocketAddr::new(ip.src, segment.src_port),
+            server: SocketAddr::new(ip.dst, segment.dst_port),
+            client_side: passing.side,
+            vlan: packet.ether.vlan_ids(),
+        };
+        let cx = self.shared.context(passing.now);
+        let settings = self.shared.profile(profile);
+        self.shared
+            .sessions
+            .begin_midstream(id, control, settings, &cx);
+    }
+
     /// A segment of a control connection that the server has not answered yet.
     fn without_session(
         &self,

@@ -87,6 +87,19 @@ impl Sessions {
         session
     }
 
+    /// Begins the session of this number in the middle: see [`Session::begin_midstream`].
+    pub fn begin_midstream(
+        &self,
+        id: u64,
+        control: Control,
+        settings: &Arc<Settings>,
+        cx: &Context<'_>,
+    ) {
+        self.begun.fetch_add(1, Relaxed);
+        let session = Session::begin_midstream(id, control, Arc::clone(settings), cx);
+        self.map.insert(id, Arc::new(Mutex::new(session)));
+    }
+
     /// The bytes that all of them hold, for their [`Context`].
     pub fn held_bytes(&self) -> &AtomicUsize {
         &self.held_bytes

@@ -95,6 +95,8 @@ pub struct Session {
     has_range: bool,
     /// What came from the client, what came from the server.
     streams: [Stream; 2],
+    /// By direction: it was met in the middle, and its first line end is still to come.
+    out_of_step: [bool; 2],
     commands: CommandReader,
     replies: ReplyReader,
     /// What is shown of the dialogue, to those who asked.
@@ -174,6 +176,7 @@ impl Session {
             tls: is_tls.then(Box::default),
             has_range: false,
             streams: Default::default(),
+            out_of_step: [false; 2],
             replies: ReplyReader::default(),
             transcript: Transcript::default(),
             pending: Queue::default(),
@@ -190,6 +193,22 @@ impl Session {
             used: 0,
             refused: 0,
             ended: false,
+        }
+    }
+
+    /// A session whose beginning was not seen. Each direction begins with the first segment that
+    /// is, and is read from its first line on. The session opens nothing before both are, and, if a
+    /// login is demanded, before there is a new one.
+    pub(super) fn begin_midstream(
+        id: u64,
+        control: Control,
+        settings: Arc<Settings>,
+        cx: &Context<'_>,
+    ) -> Session {
+        Session {
+            phase: Phase::Reading,
+            out_of_step: [true; 2],
+            ..Session::begin(id, control, settings, cx)
         }
     }
 
@@ -228,6 +247,9 @@ impl Session {
             return Step::Forward;
         };
         self.last_seen = cx.now;
+        if self.is_out_of_step() {
+            stream(&mut self.streams, direction).begin_midstream(segment.seq);
+        }
         if segment.flags.has(TcpFlags::ACK) {
             stream(&mut self.streams, direction.other()).acknowledged(segment.ack);
         }
@@ -495,9 +517,30 @@ impl Session {
         }
     }
 
+    pub(super) fn is_out_of_step(&self) -> bool {
+        self.out_of_step.contains(&true)
+    }
+
+    /// How many of these bytes belong to a line whose beginning was not seen.
+    fn unread(&mut self, direction: Direction, bytes: &[u8]) -> usize {
+        let [client, server] = &mut self.out_of_step;
+        let is_out_of_step = match direction {
+            Direction::Original => client,
+            Direction::Reply => server,
+        };
+        if !*is_out_of_step {
+            return 0;
+        }
+        let line_end = bytes.iter().position(|&byte| byte == b'\n');
+        *is_out_of_step = line_end.is_none();
+        line_end.map_or(bytes.len(), |at| at + 1)
+    }
+
     fn client_bytes(&mut self, bytes: &[u8], cx: &Context<'_>) -> Overwrites {
         let mut refused = Overwrites::new();
-        let mut line_start = self.tls_bytes(Direction::Original, bytes, cx);
+        let mut line_start = self.unread(Direction::Original, bytes);
+        let rest = bytes.get(line_start..).unwrap_or_default();
+        line_start += self.tls_bytes(Direction::Original, rest, cx);
         for (at, &byte) in bytes.iter().enumerate().skip(line_start) {
             if self.phase == Phase::Banner {
                 self.give_up("the client spoke before the server's greeting", cx);
@@ -548,7 +591,8 @@ impl Session {
     }
 
     fn server_bytes(&mut self, bytes: &[u8], cx: &Context<'_>) {
-        let mut at = self.tls_bytes(Direction::Reply, bytes, cx);
+        let mut at = self.unread(Direction::Reply, bytes);
+        at += self.tls_bytes(Direction::Reply, bytes.get(at..).unwrap_or_default(), cx);
         while let Some(&byte) = bytes.get(at) {
             at += 1;
             self.transcript.hear(Speaker::Server, byte, self.id, cx);

@@ -59,6 +59,11 @@ impl Stream {
         self.overwritten.clear();
     }
 
+    /// The stream begins with this byte, if it has not begun: nobody saw what was before.
+    pub(super) fn begin_midstream(&mut self, seq: u32) {
+        self.next.get_or_insert(seq);
+    }
+
     /// How many bytes from this number on were acknowledged already, and are not compared.
     pub(super) fn acknowledged_from(&self, seq: u32) -> usize {
         let first = self

@@ -27,7 +27,7 @@ fn status() -> Status {
         &subject,
         Duration::from_secs(1),
         &totals,
-        Spread::default(),
+        [Spread::default(); 2],
         &Snapshot::of([]),
     )
 }

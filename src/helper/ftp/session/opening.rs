@@ -108,7 +108,9 @@ impl Session {
         if !self.may_open {
             return None; // why not was told when it was found out
         }
-        let obstacle = if self.settings.demand_login && !self.logged_in {
+        let obstacle = if self.is_out_of_step() {
+            Some("the connection was taken up in the middle, and is not in step yet")
+        } else if self.settings.demand_login && !self.logged_in {
             Some("nobody has logged in yet")
         } else if self.epsv_all && mode != Mode::Epsv {
             Some("after EPSV ALL only EPSV counts")
