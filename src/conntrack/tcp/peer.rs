@@ -1,0 +1,132 @@
+//! One end of a connection, and the four inequalities that a segment must fulfil (Guido van Rooij,
+//! "Real Stateful TCP Packet Filtering in IP Filter").
+
+use super::{MAX_WINDOW_SCALE, MIN_ACK_WINDOW_BYTES, StraySyn, after, before};
+use crate::wire::TcpSegment;
+
+/// What was seen of one end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// Right behind the SYN.
+    pub(super) syn_end: u32,
+    /// Highest sequence number sent, plus one.
+    pub(super) end: u32,
+    /// Highest sequence number that the other end offered to take.
+    pub(super) max_end: u32,
+    /// Largest window offered, scaled; 0 while nothing was seen of this end.
+    pub(super) max_window: u32,
+    /// Highest acknowledgment sent.
+    pub(super) max_ack: u32,
+    /// End of the FIN, if `sent_fin`.
+    pub(super) fin_end: u32,
+    /// Window scale; counts once both ends offered it.
+    pub(super) scale: u8,
+    pub(super) offered_scale: bool,
+    pub(super) acked_any: bool,
+    pub(super) sent_fin: bool,
+}
+
+/// Inequality (I): nothing past what the receiver offered to take.
+pub(super) fn is_in_offer(seq: u32, sender: &Peer) -> bool {
+    !after(seq, sender.max_end)
+}
+
+/// Inequality (II): nothing older than a window.
+pub(super) fn is_recent(end: u32, sender: &Peer, receiver: &Peer) -> bool {
+    receiver.max_window == 0 || !before(end, sender.end.wrapping_sub(receiver.max_window))
+}
+
+/// Inequality (III): nothing acknowledged that was not sent.
+pub(super) fn is_sent(ack: u32, receiver: &Peer) -> bool {
+    !after(ack, receiver.end)
+}
+
+/// Inequality (IV): no ancient acknowledgment.
+pub(super) fn is_no_ancient_ack(ack: u32, sender: &Peer, receiver: &Peer) -> bool {
+    let reach = sender.max_window.max(MIN_ACK_WINDOW_BYTES);
+    !before(ack, receiver.end.wrapping_sub(reach))
+}
+
+impl Peer {
+    /// From a segment in the middle of a connection.
+    pub(super) fn meet(&mut self, segment: &TcpSegment) {
+        let end = segment.seq.wrapping_add(segment.seq_len());
+        let max_window = (u32::from(segment.window) << MAX_WINDOW_SCALE).max(1);
+        *self = Peer {
+            syn_end: segment.seq,
+            end,
+            // What the other end takes is taken to be what this one does, until it says so.
+            max_end: end.wrapping_add(max_window),
+            max_window,
+            max_ack: self.max_ack,
+            acked_any: self.acked_any,
+            scale: MAX_WINDOW_SCALE,
+            ..Peer::default()
+        };
+    }
+
+    /// From a segment of a connection whose beginning was not seen: its sender may be new, and what
+    /// it acknowledges may have passed before anybody looked.
+    pub(super) fn follow(&mut self, receiver: &mut Peer, segment: &TcpSegment) {
+        if self.max_window == 0 {
+            self.meet(segment);
+            // What the other end has offered it, it has offered here.
+            let offered = receiver.max_ack.wrapping_add(receiver.max_window);
+            self.max_end = later(self.max_end, offered);
+        }
+        let highest = segment
+            .sack_end
+            .map_or(segment.ack, |s| later(s, segment.ack));
+        let unseen = highest.wrapping_sub(receiver.end);
+        if receiver.max_window == 0 || (unseen as i32 > 0 && unseen <= self.max_window) {
+            receiver.end = highest;
+            receiver.max_end = later(receiver.max_end, highest);
+        }
+    }
+
+    /// From a SYN or SYN-ACK; its window is never scaled (RFC 7323 section 2.2).
+    pub(super) fn begin(&mut self, segment: &TcpSegment) {
+        let end = segment.seq.wrapping_add(segment.seq_len());
+        *self = Peer {
+            syn_end: segment.seq.wrapping_add(1),
+            end,
+            max_end: end,
+            max_window: u32::from(segment.window).max(1),
+            scale: segment.window_scale.unwrap_or(0),
+            offered_scale: segment.window_scale.is_some(),
+            ..Peer::default()
+        };
+    }
+
+    /// From a SYN that was let through and is answered only now.
+    pub(super) fn restart(&mut self, syn: StraySyn) {
+        *self = Peer {
+            syn_end: syn.end,
+            end: syn.end,
+            max_end: syn.end,
+            max_window: self.max_window,
+            scale: syn.scale.unwrap_or(0),
+            offered_scale: syn.scale.is_some(),
+            ..Peer::default()
+        };
+    }
+
+    /// The other end acknowledged up to `ack` and takes `window` more.
+    pub(super) fn offer(&mut self, ack: u32, window: u32) {
+        let edge = ack.wrapping_add(window.max(1));
+        if after(edge, self.max_end) {
+            self.max_end = edge;
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self, ack: u32) {
+        if !self.acked_any || after(ack, self.max_ack) {
+            self.max_ack = ack;
+            self.acked_any = true;
+        }
+    }
+}
+
+pub(super) fn later(a: u32, b: u32) -> u32 {
+    if after(a, b) { a } else { b }
+}
