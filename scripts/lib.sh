@@ -82,32 +82,71 @@ not_installed() {
   done
 }
 
-# vsftpd is unpacked under target/ and not installed: installing the package would start an FTP
-# server on this machine, now and at each boot.
-need_vsftpd() {
-  local deb dir libraries
-  command -v vsftpd >/dev/null 2>&1 && return 0
-  is_root || die "vsftpd is missing. Run this script with sudo once"
+# FTP servers are unpacked under target/ and not installed: installing their packages would start
+# an FTP server on this machine, now and at each boot, and they exclude each other.
+#
+# need_unpacked COMMAND PACKAGE...
+need_unpacked() {
+  local program=$1 dir package libraries
+  shift
+  command -v "$program" >/dev/null 2>&1 && return 0
+  is_root || die "$program is missing. Run this script with sudo once"
   need dpkg-deb:dpkg
   apt_update
-  say "unpacking vsftpd into target/tools (not installed: no FTP server starts on this machine)"
+  say "unpacking $* into target/tools (not installed: no FTP server starts on this machine)"
   dir=$(mktemp -d)
   chmod 755 "$dir"
-  if (cd "$dir" && apt-get -qq download vsftpd </dev/null 2>/dev/null) &&
-    deb=$(echo "$dir"/vsftpd_*.deb) && as_owner mkdir -p "$TOOLS" &&
+  as_owner mkdir -p "$TOOLS"
+  libraries=()
+  for package in "$@"; do
     # What is in target/ belongs to its owner, not to root.
-    dpkg-deb --fsys-tarfile "$deb" | as_owner tar -x --no-same-owner -C "$TOOLS"; then
-    mapfile -t libraries < <(dpkg-deb -f "$deb" Depends | tr ',' '\n' |
-      sed -n 's/^ *\(lib[^ (|]*\).*/\1/p' | grep -v pam-modules)
-    rm -r "$dir"
-  else
-    rm -r "$dir"
-    die "vsftpd could not be downloaded or unpacked"
-  fi
-  mapfile -t libraries < <(not_installed "${libraries[@]}")
+    if ! { (cd "$dir" && apt-get -qq download "$package" </dev/null 2>/dev/null) &&
+      dpkg-deb --fsys-tarfile "$dir/$package"_*.deb |
+      as_owner tar -x --no-same-owner --overwrite -C "$TOOLS"; }; then
+      rm -r "$dir"
+      die "$package could not be downloaded or unpacked"
+    fi
+    mapfile -t -O "${#libraries[@]}" libraries < <(dpkg-deb -f "$dir/$package"_*.deb Depends |
+      tr ',' '\n' | sed -n 's/^ *\(lib[^ (|]*\).*/\1/p' | grep -v pam-)
+  done
+  rm -r "$dir"
+  mapfile -t libraries < <(not_installed "${libraries[@]}" | sort -u)
   if [ ${#libraries[@]} -gt 0 ]; then apt_install "${libraries[@]}"; fi
   hash -r
-  command -v vsftpd >/dev/null 2>&1 || die "vsftpd was unpacked into $TOOLS, yet it is not there"
+  command -v "$program" >/dev/null 2>&1 || die "$* unpacked into $TOOLS, yet no $program is there"
+}
+
+need_vsftpd() { need_unpacked vsftpd vsftpd; }
+# With its TLS module.
+need_proftpd() { need_unpacked proftpd proftpd-core proftpd-mod-crypto; }
+
+# What the end-to-end tests use.
+need_for_e2e() {
+  need ip:iproute2 sysctl:procps nft:nftables ethtool:ethtool tcpdump:tcpdump curl:curl \
+    lftp:lftp python3:python3 iperf3:iperf3 ping:iputils-ping openssl:openssl
+  if ! /usr/bin/python3 -c 'import pyftpdlib' 2>/dev/null; then
+    apt_install python3 python3-pyftpdlib
+  fi
+  need_vsftpd
+  need_proftpd
+}
+
+# run_e2e NAME... runs those end-to-end tests with the release build, and shows what they say.
+run_e2e() {
+  local target=${CARGO_TARGET_DIR:-$ROOT/target} program
+  is_root || die "this makes network namespaces, and only root may. Run it with sudo"
+  need_for_e2e
+  need_namespaces
+  need_lotus
+  say "cargo build --release --locked --examples"
+  (cd "$ROOT" && as_owner cargo build --release --locked --examples) || die "the build failed"
+  # LOTUS may be another one; the traffic generators are ours.
+  export LOTUS LOTUS_E2E_GENERATORS=$target/release/examples LOTUS_REQUIRE_ROOT=1
+  say "cargo test --locked --no-run --test e2e"
+  program=$(cd "$ROOT" && as_owner cargo test --locked --no-run --test e2e 2>&1 |
+    sed -n 's/^ *Executable .* (\(.*\))$/\1/p')
+  [ -n "$program" ] || die "the build of the tests failed; see: cargo test --no-run --test e2e"
+  (cd "$ROOT" && CARGO_MANIFEST_DIR=$ROOT "$program" --test-threads=1 "$@")
 }
 
 need_rust() {

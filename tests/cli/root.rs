@@ -384,7 +384,17 @@ fn a_return_that_fails_is_tried_again() {
     ip(&["-n", &lab.fw, "link", "del", "dev", "fw-in"]);
     running.wait_for("fw-in: the interface is gone");
     // Closing everything comes after saying so.
-    std::thread::sleep(Duration::from_millis(500));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut open = running.descriptors().len();
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = running.descriptors().len();
+        if now < needed && now == open {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it closes nothing");
+        open = now;
+    }
     // One descriptor less than it needs to open everything again: the last socket fails.
     let open = running.descriptors();
     let mut free = (0..).filter(|number| !open.contains(number));

@@ -7,14 +7,16 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::net::{Host, Lab, Proc};
+use crate::net::{Host, Lab, Proc, lotus_program};
 
 /// Ports that the tests' rules name as FTP: vsftpd with data from port 20, vsftpd with data from
 /// any port, pyftpdlib.
 pub(crate) const FTP_PORTS: &str = "{ 21, 2100, 2121 }";
 
 /// The time from start to the `ready` line. A debug build on two busy cores needs some.
-const READY_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// The time from Ctrl-C to its end: a fraction of a second, if there is a core for it.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// What stands between the hosts.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub(crate) struct Config {
     pub(crate) inside: Host,
     pub(crate) rules: String,
     pub(crate) workers: usize,
-    pub(crate) more: Vec<&'static str>,
+    pub(crate) more: Vec<String>,
 }
 
 impl Config {
@@ -49,12 +51,21 @@ impl Config {
         }
     }
 
+    /// `--set NAME=VALUE` for each.
+    pub(crate) fn set(mut self, settings: &[&str]) -> Config {
+        for setting in settings {
+            self.more
+                .extend(["--set".to_owned(), (*setting).to_owned()]);
+        }
+        self
+    }
+
     pub(crate) fn workers(self, workers: usize) -> Config {
         Config { workers, ..self }
     }
 
-    pub(crate) fn with(mut self, flag: &'static str) -> Config {
-        self.more.push(flag);
+    pub(crate) fn with(mut self, flag: impl Into<String>) -> Config {
+        self.more.push(flag.into());
         self
     }
 
@@ -62,7 +73,7 @@ impl Config {
     pub(crate) fn command(&self, lab: &Lab, events: &std::path::Path) -> Command {
         let rules = lab.dir().join("rules.nft");
         std::fs::write(&rules, &self.rules).expect("rules file");
-        let mut command = lab.fw.command(env!("CARGO_BIN_EXE_lotus"));
+        let mut command = lab.fw.command(&lotus_program());
         command.args(["run", "--inside", self.inside.port()]);
         command.args(["--outside", self.inside.other().port()]);
         command
@@ -156,7 +167,7 @@ impl<'l> Lotus<'l> {
     /// Interrupts it as Ctrl-C does; returns all that it printed.
     pub(crate) fn stop(mut self) -> String {
         self.proc.signal(Signal::INT);
-        let status = self.proc.wait(Duration::from_secs(2));
+        let status = self.proc.wait(END_WITHIN);
         let output = self.proc.output();
         assert_eq!(
             status.code(),
@@ -169,7 +180,7 @@ impl<'l> Lotus<'l> {
 
     /// `lotus status --json`.
     pub(crate) fn status(&self) -> Status {
-        let mut command = self.lab.fw.command(env!("CARGO_BIN_EXE_lotus"));
+        let mut command = self.lab.fw.command(&lotus_program());
         let output = command
             .args(["status", "--json"])
             .output()
@@ -205,6 +216,11 @@ impl Status {
         self.json[name]
             .as_u64()
             .unwrap_or_else(|| panic!("no number '{name}': {}", self.json))
+    }
+
+    /// Counters that move with every frame.
+    pub(crate) fn frames(&self) -> [u64; 5] {
+        ["received", "forwarded", "dropped", "held", "ring_lost"].map(|name| self.number(name))
     }
 
     /// Frames dropped for a reason.

@@ -15,7 +15,7 @@ const FILE_BYTES: usize = 300_000;
 /// Long enough at [`SLOW_RATE`] for probes meanwhile.
 const BIG_FILE_BYTES: usize = 16 << 20;
 const SLOW_RATE: &str = "4M";
-const START_WITHIN: Duration = Duration::from_secs(5);
+const START_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
@@ -93,6 +93,8 @@ pub(crate) const ABILITIES: [(Client, Family, Mode); 14] = [
 pub(crate) enum Way {
     Download,
     Upload,
+    /// Of the root folder.
+    Listing,
 }
 
 /// One transfer to be made.
@@ -158,6 +160,7 @@ impl<'l> Site<'l> {
         let got = match transfer.way {
             Way::Download => self.lab.dir().join("got").join(&name),
             Way::Upload => self.lab.dir().join("ftp/incoming").join(&name),
+            Way::Listing => return self.listing(&transfer),
         };
         let mut command = match transfer.client {
             Client::Curl => self.curl(&transfer, &name),
@@ -177,6 +180,23 @@ impl<'l> Site<'l> {
         }
     }
 
+    fn listing(&self, transfer: &Transfer) -> Result<(), String> {
+        let mut command = match transfer.client {
+            Client::Curl => self.curl(transfer, ""),
+            Client::Lftp => self.lftp(transfer, ""),
+            Client::Ftplib => self.ftplib(transfer, ""),
+        };
+        let output = command.output().expect("client");
+        let listed = ["file.bin", "big.bin", "incoming"]
+            .iter()
+            .all(|name| String::from_utf8_lossy(&output.stdout).contains(name));
+        if output.status.success() && listed {
+            Ok(())
+        } else {
+            Err(format!("{transfer:?}: {}", text(&output)))
+        }
+    }
+
     /// curl fetching a file, with `more` flags, for tests of their own.
     pub(crate) fn curl_get(&self, family: Family, mode: Mode, more: &[&str]) -> Command {
         let mut command = self.lab.client.command("curl");
@@ -190,12 +210,23 @@ impl<'l> Site<'l> {
 
     /// A download that takes about four seconds, longer than any probe.
     pub(crate) fn slow_download(&self, family: Family, mode: Mode) -> Proc {
+        self.slow_download_at(SLOW_RATE, family, mode)
+    }
+
+    /// The same at another rate, in curl's words.
+    pub(crate) fn slow_download_at(&self, rate: &str, family: Family, mode: Mode) -> Proc {
         let mut command = self.lab.client.command("curl");
         let got = self.lab.dir().join("got/big.bin");
-        command.args(["-sS", "--max-time", "20", "--limit-rate", SLOW_RATE]);
+        command.args(["-sS", "--max-time", "90", "--limit-rate", rate]);
         command.args(curl_mode(mode)).arg("--output").arg(got);
         command.arg(url(family, Server::Pyftpdlib, "big.bin"));
         self.lab.start(command, "curl")
+    }
+
+    /// Whether the slow download has brought a first part of its file.
+    pub(crate) fn slow_download_begun(&self) -> bool {
+        let got = self.lab.dir().join("got/big.bin");
+        got.metadata().is_ok_and(|file| file.len() > 0)
     }
 
     /// Whether the file of a finished slow download is what the server has.
@@ -229,7 +260,7 @@ impl<'l> Site<'l> {
     fn curl(&self, transfer: &Transfer, name: &str) -> Command {
         let mut command = self.lab.client.command("curl");
         command
-            .args(["-sS", "--max-time", "20"])
+            .args(["-sS", "--max-time", "60"])
             .args(curl_mode(transfer.mode));
         match transfer.way {
             Way::Download => {
@@ -245,6 +276,9 @@ impl<'l> Site<'l> {
                     transfer.server,
                     &format!("incoming/{name}"),
                 ));
+            }
+            Way::Listing => {
+                command.arg(url(transfer.family, transfer.server, ""));
             }
         }
         command
@@ -262,7 +296,7 @@ impl<'l> Site<'l> {
             "off"
         };
         let set = format!(
-            "set ftp:passive-mode {passive}; set ftp:prefer-epsv {epsv}; set net:timeout 8; \
+            "set ftp:passive-mode {passive}; set ftp:prefer-epsv {epsv}; set net:timeout 30; \
              set net:max-retries 1; set cmd:fail-exit yes; set ftp:use-feat no; \
              set ftp:sync-mode on"
         );
@@ -274,6 +308,7 @@ impl<'l> Site<'l> {
                 )
             }
             Way::Upload => format!("put {} -o incoming/{name}", self.local().display()),
+            Way::Listing => "ls".to_owned(),
         };
         let mut command = self.lab.client.command("lftp");
         // Its history and caches go to the testbed's folder.
@@ -303,6 +338,9 @@ impl<'l> Site<'l> {
             }
             Way::Upload => {
                 command.args(["--put", &format!("{}=incoming/{name}", local.display())]);
+            }
+            Way::Listing => {
+                command.arg("--list");
             }
         }
         command
@@ -355,7 +393,7 @@ fn vsftpd(lab: &Lab, port: u16, from_port_20: bool) -> Proc {
          anon_world_readable_only=NO\nftp_username=bin\nnopriv_user=nobody\n\
          secure_chroot_dir={}\n\
          connect_from_port_20={from_20}\nseccomp_sandbox=NO\nisolate=NO\nisolate_network=NO\n\
-         xferlog_enable=NO\nconnect_timeout=8\naccept_timeout=8\n",
+         xferlog_enable=NO\nconnect_timeout=30\naccept_timeout=30\n",
         root.display(),
         empty.display()
     );

@@ -1,7 +1,7 @@
 """Many FTP sessions with Python's ftplib, and a count of what failed.
 
 ftp_load.py --hosts A,B --ports P,Q --modes active,passive --sessions N --parallel K
-            --get REMOTE=LOCAL | --put LOCAL=REMOTE [--timeout S]
+            --get REMOTE=LOCAL | --put LOCAL=REMOTE | --list [--timeout S]
 
 Session i takes the i-th combination of host, port and mode, so that all are mixed. A download is
 compared with the file LOCAL, and with --store FILE kept. Prints one JSON object; exit code 1 if a
@@ -26,7 +26,8 @@ parser.add_argument("--parallel", type=int, default=1)
 parser.add_argument("--get")
 parser.add_argument("--put")
 parser.add_argument("--store")
-parser.add_argument("--timeout", type=float, default=15)
+parser.add_argument("--list", action="store_true")
+parser.add_argument("--timeout", type=float, default=40)
 args = parser.parse_args()
 
 mixes = list(itertools.product(args.modes.split(","), args.hosts.split(","), args.ports.split(",")))
@@ -42,7 +43,7 @@ def session(mode, host, port, meet):
         ftp.login()
         ftp.set_pasv(mode == "passive")
         if meet:
-            gate.wait(timeout=30)
+            gate.wait(timeout=60)
         if args.get:
             remote, local = args.get.split("=")
             got = io.BytesIO()
@@ -57,6 +58,8 @@ def session(mode, host, port, meet):
             local, remote = args.put.split("=")
             with open(local, "rb") as source:
                 ftp.storbinary("STOR " + remote, source)
+        if args.list:
+            ftp.retrlines("LIST", lambda line: print(line, flush=True))
         ftp.quit()
     finally:
         ftp.close()

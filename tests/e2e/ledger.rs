@@ -8,6 +8,15 @@ use serde_json::Value;
 use crate::dut::{Dut, Status};
 use crate::net::{Host, Lab, Ns, eventually};
 
+/// Neighbour discovery and group reports of the hosts' own kernels come at any time; they are over
+/// soon, but the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A frame that is on its way moves a counter within this, also on a machine with others' work.
+const REST: Duration = Duration::from_millis(60);
+/// So many times in a row nothing must have moved.
+const RESTS: usize = 4;
+
 /// Frames as the kernel counts them, at both ends of both wires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Counts {
@@ -62,28 +71,26 @@ pub(crate) struct Totals {
 }
 
 impl Ledger {
-    /// Waits for a quiet moment and notes where all counters stand.
+    /// Waits until nothing moves and notes where all counters stand.
     pub(crate) fn open(lab: &Lab, dut: &mut Dut<'_>) -> Ledger {
-        let mut snapshot = None;
-        let quiet = eventually(Duration::from_secs(5), || {
-            let before = Counts::read(lab);
-            std::thread::sleep(Duration::from_millis(50));
+        let mut look = || {
             let status = dut.lotus().map(|lotus| lotus.status());
-            snapshot = Some(Ledger {
-                counts: before,
-                status,
-            });
-            before == Counts::read(lab)
-        });
-        assert!(quiet, "the testbed does not come to rest");
-        snapshot.expect("a snapshot")
+            (Counts::read(lab), status)
+        };
+        // What entered may still wait for lotus to have a core: so its own counters must stand
+        // still, too.
+        let still = |(counts, status): &(Counts, Option<Status>)| {
+            (*counts, status.as_ref().map(Status::frames))
+        };
+        let (counts, status) = come_to_rest(&mut look, still);
+        Ledger { counts, status }
     }
 
     /// Checks that each frame is accounted for since the opening. Waits for a while, for the last
     /// frames may be on their way.
     pub(crate) fn close(&self, lab: &Lab, dut: &mut Dut<'_>) -> Totals {
         let mut verdict = Err("not looked yet".to_owned());
-        eventually(Duration::from_secs(5), || {
+        eventually(PATIENCE, || {
             let before = Counts::read(lab);
             let status = dut.lotus().map(|lotus| lotus.status());
             verdict = if before == Counts::read(lab) {
@@ -150,6 +157,33 @@ impl Ledger {
             ..totals
         })
     }
+}
+
+/// Waits until no frame moves on either wire: all that was sent before has arrived, or never will.
+pub(crate) fn rest(lab: &Lab) {
+    come_to_rest(&mut || Counts::read(lab), |counts| *counts);
+}
+
+/// Looks again and again until it sees the same several times in a row.
+fn come_to_rest<T, S: PartialEq>(look: &mut impl FnMut() -> T, what: impl Fn(&T) -> S) -> T {
+    let (mut seen, mut rests) = (look(), 0);
+    let rested = eventually(PATIENCE, || {
+        // In one go, for every pause between two looks would be one more chance to be disturbed.
+        while rests < RESTS {
+            std::thread::sleep(REST);
+            let now = look();
+            let moved = what(&now) != what(&seen);
+            seen = now;
+            if moved {
+                rests = 0;
+                return false;
+            }
+            rests += 1;
+        }
+        true
+    });
+    assert!(rested, "the testbed does not come to rest");
+    seen
 }
 
 /// Frames received and sent by an interface.

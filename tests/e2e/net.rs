@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
 
 pub(crate) const CLIENT_MAC: &str = "02:00:00:00:00:10";
 pub(crate) const SERVER_MAC: &str = "02:00:00:00:00:20";
@@ -265,21 +266,63 @@ impl Lab {
             "link add {own} address {mac} type veth peer name {port} netns {}",
             self.fw.name
         ));
+        self.address(host);
+        self.fw.ip(&format!("link set {port} up"));
+    }
+
+    fn address(&self, host: Host) {
+        let (ns, own) = (self.ns(host), host.interface());
         ns.ip(&format!("addr add {}/24 dev {own}", host.v4()));
         ns.ip(&format!("addr add {}/64 dev {own} nodad", host.v6()));
         ns.ip(&format!("link set {own} up"));
-        self.fw.ip(&format!("link set {port} up"));
     }
 
     /// Waits until the kernel shows all links as up: it updates that once a second at most.
     pub(crate) fn settle(&self) {
         let up = |ns: &Ns, device: &str| ns.ip(&format!("link show {device}")).contains("state UP");
-        let settled = eventually(Duration::from_secs(5), || {
+        let settled = eventually(Duration::from_secs(15), || {
             [Host::Client, Host::Server]
                 .iter()
                 .all(|host| up(self.ns(*host), host.interface()) && up(&self.fw, host.port()))
         });
         assert!(settled, "links do not come up");
+    }
+
+    /// Puts a bad wire between the client and the firewall, in the place of the good one.
+    pub(crate) fn impair(&self, flags: &[&str]) -> BadWire {
+        let name = format!("{}w", self.client.name.trim_end_matches('c'));
+        let ns = Ns::new(name);
+        let (own, port) = (Host::Client.interface(), Host::Client.port());
+        self.client.ip(&format!("link del {own}"));
+        self.client.ip(&format!(
+            "link add {own} address {CLIENT_MAC} type veth peer name one netns {}",
+            ns.name
+        ));
+        ns.ip(&format!(
+            "link add other type veth peer name {port} netns {}",
+            self.fw.name
+        ));
+        for end in ["one", "other"] {
+            ns.sysctl(&format!("net.ipv6.conf.{end}.disable_ipv6=1"));
+            ns.ip(&format!("link set {end} up"));
+        }
+        // It sends frames as it gets them, so they must come as they would on a wire.
+        let far = Host::Server.interface();
+        for (ns, device) in [(&self.client, own), (&self.fw, port), (&self.server, far)] {
+            ns.run(&format!("ethtool -K {device} tx off tso off gso off"));
+        }
+        // Every kernel has this one, and it takes loss as what it is. BBR can go down to some bytes
+        // a second on a short transfer with losses, and stays there for minutes.
+        for host in [&self.client, &self.server] {
+            host.sysctl("net.ipv4.tcp_congestion_control=reno");
+        }
+        self.address(Host::Client);
+        self.fw.ip(&format!("link set {port} up"));
+        let mut command = ns.command(&generator("impair").display().to_string());
+        command.args(["one", "other"]).args(flags);
+        let mut proc = self.start(command, "impair");
+        proc.wait_for("ready", Duration::from_secs(20));
+        BadWire { proc, _ns: ns }
     }
 
     pub(crate) fn ns(&self, host: Host) -> &Ns {
@@ -340,6 +383,44 @@ impl Lab {
     }
 }
 
+/// A wire that loses, repeats and reorders frames.
+#[derive(Debug)]
+pub(crate) struct BadWire {
+    proc: Proc,
+    _ns: Ns,
+}
+
+impl BadWire {
+    /// Ends it; returns what it did to how many frames.
+    pub(crate) fn stop(mut self) -> Value {
+        self.proc.stop();
+        let output = self.proc.output();
+        let last = output.lines().last().unwrap_or_default();
+        serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {output}"))
+    }
+}
+
+/// One of the programs in `benches/gen`, built like lotus.
+pub(crate) fn generator(name: &str) -> PathBuf {
+    let beside = || {
+        let lotus = Path::new(env!("CARGO_BIN_EXE_lotus"));
+        lotus.parent().expect("a folder").join("examples")
+    };
+    let folder = std::env::var_os("LOTUS_E2E_GENERATORS").map_or_else(beside, PathBuf::from);
+    let path = folder.join(name);
+    assert!(
+        path.is_file(),
+        "{} is not there; build it: cargo build --examples",
+        path.display()
+    );
+    path
+}
+
+/// The program under test: what cargo built for the tests, or what `LOTUS` names.
+pub(crate) fn lotus_program() -> String {
+    std::env::var("LOTUS").unwrap_or_else(|_| env!("CARGO_BIN_EXE_lotus").to_owned())
+}
+
 /// A running program; dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Proc {
@@ -377,6 +458,16 @@ impl Proc {
         kill_process(pid, signal).unwrap_or_else(|error| panic!("signal {}: {error}", self.name));
     }
 
+    /// Memory that it has in use, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes =
+            line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kilobytes.expect("VmRSS") << 10
+    }
+
     pub(crate) fn alive(&mut self) -> bool {
         self.child.try_wait().expect("wait").is_none()
     }
@@ -403,7 +494,7 @@ impl Proc {
         if self.alive() {
             self.signal(Signal::TERM);
         }
-        self.wait(Duration::from_secs(5));
+        self.wait(Duration::from_secs(15));
     }
 }
 

@@ -135,18 +135,14 @@ fn other_ports_stay_shut(inside: Host) {
             [Host::Client, Host::Server].map(|host| Bait::lay(&lab, host, family, BAIT_PORT));
         let probe = |when: &str| {
             for bait in &baits {
-                assert_eq!(bait.knock(&lab), expected, "{when}: {bait:?}");
+                assert_eq!(bait.knock(&lab, expected), expected, "{when}: {bait:?}");
             }
         };
         for mode in [Mode::Eprt, Mode::Epsv] {
             probe("before");
             let mut download = site.slow_download(family, mode);
             assert!(
-                crate::net::eventually(Duration::from_secs(3), || lab
-                    .dir()
-                    .join("got/big.bin")
-                    .metadata()
-                    .is_ok_and(|file| file.len() > 0)),
+                crate::net::eventually(Duration::from_secs(15), || site.slow_download_begun()),
                 "{family:?} {mode:?}: the slow download does not begin"
             );
             probe("during");
@@ -154,7 +150,7 @@ fn other_ports_stay_shut(inside: Host) {
                 download.alive(),
                 "the transfer was over before the probe was"
             );
-            let status = download.wait(Duration::from_secs(20));
+            let status = download.wait(Duration::from_secs(60));
             assert!(
                 status.success(),
                 "{family:?} {mode:?}: {}",
@@ -192,7 +188,7 @@ fn without_helper(inside: Host) {
     let running: Vec<_> = attempts
         .iter()
         .map(|&(family, mode)| {
-            let mut command = site.curl_get(family, mode, &["--verbose", "--max-time", "4"]);
+            let mut command = site.curl_get(family, mode, &["--verbose", "--max-time", "8"]);
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
             (family, mode, command.spawn().expect("curl"))
         })
@@ -242,7 +238,7 @@ fn a_port_opens_once() {
     };
     site.transfer(transfer).expect("transfer");
     let lotus = dut.lotus().expect("lotus");
-    crate::net::eventually(Duration::from_secs(2), || {
+    crate::net::eventually(Duration::from_secs(10), || {
         !lotus.events("port_used").is_empty()
     });
     let used = lotus.events("port_used");
@@ -254,7 +250,7 @@ fn a_port_opens_once() {
         .expect("a port");
     let bait = Bait::lay(&lab, Host::Server, Family::V4, port);
     assert_eq!(
-        bait.knock(&lab),
+        bait.knock(&lab, Knock::Silence),
         Knock::Silence,
         "port {port} opened a second time"
     );

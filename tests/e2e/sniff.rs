@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pnet::util::MacAddr;
 use serde_json::Value;
 
+use crate::ledger::rest;
 use crate::net::{Host, Lab, Proc};
 
 /// Two running captures, at each host's own end of its wire.
@@ -53,17 +54,17 @@ impl Watch {
     pub(crate) fn start(lab: &Lab) -> Watch {
         let sniffers = [Host::Client, Host::Server].map(|host| Sniffer::start(lab, host));
         // What a host sent before its capture ran may still be on its way.
-        std::thread::sleep(Duration::from_millis(300));
+        rest(lab);
         Watch {
             sniffers,
             since_ns: now_ns(),
         }
     }
 
-    pub(crate) fn stop(self) -> Watched {
+    pub(crate) fn stop(self, lab: &Lab) -> Watched {
         let window_ns = self.since_ns..now_ns();
         // What was sent until now still arrives.
-        std::thread::sleep(Duration::from_millis(200));
+        rest(lab);
         Watched {
             captures: self.sniffers.map(Sniffer::stop),
             window_ns,
@@ -142,7 +143,7 @@ impl Sniffer {
         let file = lab.dir().join(format!("{}.frames", host.interface()));
         let path = file.display().to_string();
         let mut proc = lab.python(host, "sniff.py", &[host.interface(), &path]);
-        proc.wait_for("ready", Duration::from_secs(5));
+        proc.wait_for("ready", Duration::from_secs(20));
         Sniffer { proc, file }
     }
 

@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::ftp::noise;
-use crate::net::{Family, Host, Lab};
+use crate::net::{Family, Host, Lab, eventually};
+
+/// Everything here happens at once; a busy machine may take its time.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A block that is sent over and over. Its length is odd, so that it never lies the same way in
 /// segments or pages.
@@ -22,8 +25,7 @@ pub(crate) fn bulk(lab: &Lab, from: Host, family: Family, port: u16, time: Durat
     std::thread::scope(|scope| {
         let receiver = scope.spawn(|| receive(&listener, &block));
         let sender = lab.ns(from).spawn_in(scope, || {
-            let mut stream =
-                TcpStream::connect_timeout(&to, Duration::from_secs(5)).expect("connect");
+            let mut stream = TcpStream::connect_timeout(&to, PATIENCE).expect("connect");
             let start = Instant::now();
             let mut sent = 0;
             while start.elapsed() < time {
@@ -39,11 +41,22 @@ pub(crate) fn bulk(lab: &Lab, from: Host, family: Family, port: u16, time: Durat
     })
 }
 
-fn receive(listener: &TcpListener, block: &[u8]) -> (usize, Duration) {
-    let (mut stream, _) = listener.accept().expect("accept");
+/// Gives up after a time, so that a connection that never comes fails the test and does not hang it.
+fn accept(listener: &TcpListener) -> TcpStream {
+    let mut accepted = None;
+    listener.set_nonblocking(true).expect("nonblocking");
+    eventually(PATIENCE, || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (stream, _) = accepted.expect("nobody connected");
+    stream.set_nonblocking(false).expect("blocking");
     stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("timeout");
+}
+
+fn receive(listener: &TcpListener, block: &[u8]) -> (usize, Duration) {
+    let mut stream = accept(listener);
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
     let start = Instant::now();
     let mut buffer = vec![0; 256 << 10];
     let (mut total, mut place) = (0, 0);
@@ -77,14 +90,20 @@ pub(crate) enum Knock {
     Silence,
 }
 
-/// Tries one port.
-pub(crate) fn knock(lab: &Lab, from: Host, to: IpAddr, port: u16) -> Knock {
-    // Longer than a first retransmission is not needed: nothing here loses frames by chance.
-    const PATIENCE: Duration = Duration::from_millis(400);
+/// Tries one port. How long it waits depends on what is expected: an answer ends the waiting when it
+/// comes; for silence a moment must be enough, and nothing here loses frames by chance.
+pub(crate) fn knock(lab: &Lab, from: Host, to: IpAddr, port: u16, expected: Knock) -> Knock {
+    const SILENCE: Duration = Duration::from_millis(500);
+    const ANSWER: Duration = Duration::from_secs(10);
+    let patience = if expected == Knock::Silence {
+        SILENCE
+    } else {
+        ANSWER
+    };
     let at = SocketAddr::new(to, port);
     match lab
         .ns(from)
-        .enter(|| TcpStream::connect_timeout(&at, PATIENCE))
+        .enter(|| TcpStream::connect_timeout(&at, patience))
     {
         Ok(_) => Knock::Open,
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Knock::Refused,
@@ -112,8 +131,9 @@ impl Bait {
     }
 
     /// Knocks at it from the other host.
-    pub(crate) fn knock(&self, lab: &Lab) -> Knock {
-        knock(lab, self.host.other(), self.at.ip(), self.at.port())
+    pub(crate) fn knock(&self, lab: &Lab, expected: Knock) -> Knock {
+        let (ip, port) = (self.at.ip(), self.at.port());
+        knock(lab, self.host.other(), ip, port, expected)
     }
 
     /// Whether anybody ever got through.

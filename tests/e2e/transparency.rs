@@ -24,9 +24,9 @@ fn pings_and_neighbours() {
                 .ip(&format!("neigh flush dev {}", from.interface()));
             let address = to.address(family);
             lab.ns(from)
-                .run(&format!("ping -c 3 -i 0.1 -W 2 {address}"));
+                .run(&format!("ping -c 3 -i 0.1 -W 10 {address}"));
             lab.ns(from)
-                .run(&format!("ping -c 3 -i 0.1 -W 2 -s 4000 {address}"));
+                .run(&format!("ping -c 3 -i 0.1 -W 10 -s 4000 {address}"));
             let learnt = lab.ns(from).ip(&format!("neigh show {address}"));
             assert!(
                 learnt.contains(&format!("lladdr {}", to.mac())),
@@ -46,11 +46,11 @@ fn jumbo_frames() {
     let mut dut = Dut::start(&lab, &Config::new(Host::Server, open_rules()));
     let ledger = Ledger::open(&lab, &mut dut);
     lab.client.run(&format!(
-        "ping -M do -c 5 -i 0.1 -W 2 -s 8972 {}",
+        "ping -M do -c 5 -i 0.1 -W 10 -s 8972 {}",
         Host::Server.v4()
     ));
     lab.client.run(&format!(
-        "ping -M do -c 5 -i 0.1 -W 2 -s 8952 {}",
+        "ping -M do -c 5 -i 0.1 -W 10 -s 8952 {}",
         Host::Server.v6()
     ));
     for family in Family::BOTH {
@@ -146,7 +146,7 @@ fn silent(rules: String, all_passes: bool) {
         };
         for family in Family::BOTH {
             assert_eq!(
-                knock(&lab, host, host.other().address(family), 4444),
+                knock(&lab, host, host.other().address(family), 4444, expected),
                 expected
             );
         }
@@ -154,8 +154,7 @@ fn silent(rules: String, all_passes: bool) {
         let output = lab.ns(host).output("ping -c 1 -W 1 192.0.2.99");
         assert!(!output.status.success(), "somebody answers for 192.0.2.99");
     }
-    std::thread::sleep(Duration::from_millis(300));
-    let watched = watch.stop();
+    let watched = watch.stop(&lab);
     for host in [Host::Client, Host::Server] {
         let unknown = watched.strangers(host);
         assert!(

@@ -43,7 +43,7 @@ fn tags_intact(tags: &[(u16, u16)]) {
         let mut arguments = vec![host.interface()];
         arguments.extend(words.iter().map(String::as_str));
         let mut tagger = lab.python(host, "vlan.py", &arguments);
-        tagger.wait_for("ready", Duration::from_secs(5));
+        tagger.wait_for("ready", Duration::from_secs(20));
         tagger
     });
     let more = "meta l4proto { icmp, icmpv6 } accept tcp dport 5000-5999 ct state new accept";
@@ -55,9 +55,9 @@ fn tags_intact(tags: &[(u16, u16)]) {
     let ledger = Ledger::open(&lab, &mut dut);
     let watch = Watch::start(&lab);
     for host in [Host::Server.v4(), Host::Server.v6()] {
-        lab.client.run(&format!("ping -c 2 -i 0.1 -W 2 {host}"));
+        lab.client.run(&format!("ping -c 2 -i 0.1 -W 10 {host}"));
         lab.client
-            .run(&format!("ping -c 2 -i 0.1 -W 2 -s 4000 {host}"));
+            .run(&format!("ping -c 2 -i 0.1 -W 10 -s 4000 {host}"));
     }
     for (client, family, mode) in ABILITIES {
         if client == Client::Curl {
@@ -75,7 +75,7 @@ fn tags_intact(tags: &[(u16, u16)]) {
             }
         }
     }
-    let watched = watch.stop();
+    let watched = watch.stop(&lab);
     for host in [Host::Client, Host::Server] {
         let changed = watched.strangers(host);
         assert!(

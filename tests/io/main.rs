@@ -22,7 +22,7 @@ use lotus::wire::{Meta, Side};
 use pcap_file::pcap::PcapReader;
 use pnet::datalink;
 
-use testbed::{LEFT4, PORTS, Place, RIGHT4, RIGHT6, Testbed, eventually, possible};
+use testbed::{LEFT4, PATIENCE, PORTS, Place, RIGHT4, RIGHT6, Testbed, eventually, possible};
 
 #[test]
 fn hosts_ping_each_other_in_both_families_and_in_fragments() {
@@ -34,7 +34,7 @@ fn hosts_ping_each_other_in_both_families_and_in_fragments() {
         let running = bed.pass(workers);
         for target in [RIGHT4, RIGHT6] {
             for bytes in [56, 4000] {
-                let ping = format!("ping -c 3 -i 0.05 -W 2 -s {bytes} {target}");
+                let ping = format!("ping -c 3 -i 0.05 -W 10 -s {bytes} {target}");
                 assert!(
                     bed.succeeds(Place::Left, &ping),
                     "{workers} workers: {ping}"
@@ -151,9 +151,7 @@ fn frames_longer_than_a_slot_come_whole_and_in_order() {
     let ping = format!("ping -c 1 -W 1 {RIGHT4}");
     eventually("ping works", || bed.succeeds(Place::Left, &ping));
     let server = bed.within(Place::Right, || UdpSocket::bind((RIGHT4, 7002)).unwrap());
-    server
-        .set_read_timeout(Some(Duration::from_secs(2)))
-        .unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
     let client = bed.within(Place::Left, || UdpSocket::bind((LEFT4, 0)).unwrap());
     // Every other one fits in a slot.
     let datagram = |number: usize| {
@@ -287,7 +285,7 @@ fn an_interface_that_is_gone_ends_the_workers() {
         let running = bed.pass(2);
         bed.ip(Place::Middle, &format!("link del {}", PORTS[side.index()]));
         for _ in 0..2 {
-            match running.exit(Duration::from_secs(2)) {
+            match running.exit(PATIENCE) {
                 Some(Exit::Port { side: gone, error }) => {
                     assert_eq!((gone, error.kind()), (side, ErrorKind::NotFound));
                     assert!(error.to_string().contains(PORTS[side.index()]), "{error}");
@@ -308,7 +306,7 @@ fn frames_longer_than_the_other_mtu_are_dropped_with_that_reason() {
     let running = bed.pass(1);
     assert!(bed.succeeds(
         Place::Left,
-        &format!("ping -c 1 -W 2 -M do -s 1372 {RIGHT4}")
+        &format!("ping -c 1 -W 10 -M do -s 1372 {RIGHT4}")
     ));
     assert!(!bed.succeeds(
         Place::Left,
@@ -380,9 +378,7 @@ fn both_directions_of_a_flow_and_all_fragments_meet_on_one_worker() {
     let ping = format!("ping -c 1 -W 1 {RIGHT4}");
     eventually("ping works", || bed.succeeds(Place::Left, &ping));
     let server = bed.within(Place::Right, || UdpSocket::bind((RIGHT4, 7001)).unwrap());
-    server
-        .set_read_timeout(Some(Duration::from_secs(2)))
-        .unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
     let echo = thread::spawn(move || {
         let mut buffer = [0; 5000];
         for _ in 0..usize::from(SOURCES) * FLOWS * 2 {
@@ -394,9 +390,7 @@ fn both_directions_of_a_flow_and_all_fragments_meet_on_one_worker() {
         for last in 1..=SOURCES {
             for _ in 0..FLOWS {
                 let socket = UdpSocket::bind((format!("10.90.1.{last}"), 0)).unwrap();
-                socket
-                    .set_read_timeout(Some(Duration::from_secs(2)))
-                    .unwrap();
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
                 for bytes in [100, 4000] {
                     socket.send_to(&vec![1; bytes], (RIGHT4, 7001)).unwrap();
                     assert_eq!(socket.recv(&mut [0; 5000]).unwrap(), bytes);
@@ -451,7 +445,7 @@ fn the_hosts_own_stack_is_silent_and_speaks_again_afterwards() {
                 .unwrap();
             String::from_utf8(listed.stdout).unwrap()
         };
-        assert!(answers());
+        eventually("it answers", answers);
         // What a lotus that was killed has left.
         let pids = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
         for pids in [pids, 1] {
@@ -471,7 +465,7 @@ fn the_hosts_own_stack_is_silent_and_speaks_again_afterwards() {
         assert!(bed.succeeds(Place::Middle, &format!("nft delete table netdev {foreign}")));
         // lotus itself still sees and passes everything.
         let running = bed.pass(1);
-        assert!(bed.succeeds(Place::Left, &format!("ping -c 1 -W 2 -I {LEFT4} {RIGHT4}")));
+        assert!(bed.succeeds(Place::Left, &format!("ping -c 1 -W 10 -I {LEFT4} {RIGHT4}")));
         assert_eq!(running.stop().dropped_total().frames, 0);
         bed.within(Place::Middle, move || drop(quiet));
         eventually("it answers again", answers);
