@@ -84,11 +84,21 @@ fn the_seeds_reach_what_they_are_for() {
         ("no-login-needed", &[30_001]),
         ("bounce-shuffled", &[]),
         ("echoed-227", &[]),
+        ("tls-range", &[]),
+        ("tls-ccc", &[30_001]),
+        ("lprt6-bytes", &[45_001]),
+        ("lpsv-shuffled", &[30_001]),
+        ("many-lines", &[30_001]),
+        ("refused-by-nobody", &[30_001]),
         ("http", &[]),
     ] {
         let opened = targets::ftp::opened_by(&seed_of("ftp", seed));
         let opened: Vec<u16> = opened.iter().map(|opened| opened.to.port()).collect();
         assert_eq!(opened, ports, "{seed}");
+    }
+    for (seed, ranges) in [("tls-range", 1), ("tls-ccc", 1), ("auth-tls", 0)] {
+        let opened = targets::ftp::ranges_opened_by(&seed_of("ftp", seed));
+        assert_eq!(opened, ranges, "{seed}");
     }
     for (seed, words) in [
         ("active", "5000 (PORT)"),

@@ -11,7 +11,9 @@ use lotus::wire::{Side, TcpFlags};
 #[allow(dead_code)]
 mod targets;
 
-use targets::ftp::{CLIENT_OUTSIDE, NO_LOGIN_NEEDED, PASSIVE_ONLY, TURN, V6, WRAP};
+use targets::ftp::{
+    CLIENT_OUTSIDE, IGNORE, NO_LOGIN_NEEDED, PASSIVE_ONLY, TLS_RANGE, TURN, V6, WRAP,
+};
 use targets::lab::{self, Ends, Tcp};
 
 const SYN: u8 = TcpFlags::SYN;
@@ -353,8 +355,98 @@ fn after_login(switches: u8, schedule: &[u8], turns: &[&[u8]]) -> Vec<u8> {
     dialogue(switches, schedule, &[&GREETING, turns].concat())
 }
 
+/// A TLS record. No byte of it may be `TURN`.
+fn record(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind, 3, 3, 0, body.len() as u8], body].concat()
+}
+
+/// A handshake message in a record of its own.
+fn hello(kind: u8) -> Vec<u8> {
+    let mut body = vec![kind, 0, 0, 38, 3, 3];
+    body.extend([7; 32]);
+    // No session, a cipher suite, no compression.
+    body.extend([0, 0xc0, 0x2f, 0]);
+    record(22, &body)
+}
+
+/// A session that goes TLS 1.2, and what is said inside.
+fn tls(switches: u8, schedule: &[u8], after: &[&[u8]]) -> Vec<u8> {
+    let (client, server) = (hello(1), hello(2));
+    let inside = record(23, b"227 (198,51,100,20,117,49)\r\n");
+    let begin: [&[u8]; 6] = [
+        b"220 hi\r\n",
+        b"AUTH TLS\r\n",
+        b"234 Proceed with negotiation.\r\n",
+        &client,
+        &server,
+        &inside,
+    ];
+    dialogue(switches, schedule, &[&begin, after].concat())
+}
+
 fn ftp() -> Seeds {
+    let alert = record(21, &[1, 0]);
+    let accepted = [record(23, b"200 fine"), alert.clone()].concat();
+    let in_clear = [alert.as_slice(), b"PASV\r\n"].concat();
     vec![
+        ("tls-range", tls(TLS_RANGE, SHUFFLED, &[&record(23, b"227 ok")])),
+        (
+            "tls-ccc",
+            tls(
+                TLS_RANGE,
+                SHUFFLED,
+                &[
+                    &accepted,
+                    &in_clear,
+                    b"227 (198,51,100,20,117,49)\r\n",
+                ],
+            ),
+        ),
+        (
+            "lprt6-bytes",
+            after_login(
+                V6,
+                BYTES,
+                &[
+                    b"LPRT 6,16,32,1,13,184,0,0,0,0,0,0,0,0,0,0,0,16,2,175,201\r\n",
+                    b"200 ok\r\n",
+                    b"LPRT 6,16,32,1,13,184,0,0,0,0,0,0,0,0,0,0,0,17,2,175,201\r\n",
+                    b"500 no\r\n",
+                ],
+            ),
+        ),
+        (
+            "lpsv-shuffled",
+            after_login(
+                0,
+                SHUFFLED,
+                &[
+                    b"LPSV\r\n",
+                    b"228 Entering Long Passive Mode (4,4,198,51,100,20,2,117,49)\r\n",
+                    b"LIST\r\n",
+                ],
+            ),
+        ),
+        (
+            "many-lines",
+            after_login(
+                WRAP,
+                SHUFFLED,
+                &[
+                    b"FEAT\r\nPASV\r\n",
+                    b"211-Features:\r\n227 (198,51,100,20,117,50)\r\n PASV\r\n211 End\r\n\
+                      227-listen socket created\r\n227 (198,51,100,20,117,49)\r\n",
+                ],
+            ),
+        ),
+        (
+            "refused-by-nobody",
+            after_login(
+                IGNORE,
+                SHUFFLED,
+                &[b"PORT 203,0,113,5,0,25\r\nPASV\r\n", b"200 ok\r\n227 (198,51,100,20,117,49)\r\n"],
+            ),
+        ),
         (
             "vsftpd-passive",
             after_login(

@@ -9,12 +9,15 @@
 //! What the receivers get must not depend on the schedule. One thing may: a line is found
 //! refusable at a certain byte, and what of it left before that is gone. So each byte must be as
 //! with the whole turn in one segment, where most can be overwritten, or as with one byte a
-//! segment, where least can. The ports that are opened must be exactly the same.
+//! segment, where least can. The ports that are opened must be exactly the same, and how often
+//! the range of TLS sessions is.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use lotus::engine::{Settings, Verdict};
+use lotus::helper::ftp::Refusal;
 use lotus::observe::{DropReason, EventKind, PortOpened};
 use lotus::wire::{self, L4, Meta, Side, TcpFlags, checksum};
 
@@ -30,9 +33,16 @@ pub const NO_LOGIN_NEEDED: u8 = 4;
 pub const PASSIVE_ONLY: u8 = 8;
 /// Sequence numbers wrap around soon.
 pub const WRAP: u8 = 16;
+/// What would be refused passes, and opens nothing.
+pub const IGNORE: u8 = 32;
+/// The server's passive range is named, for TLS.
+pub const TLS_RANGE: u8 = 64;
 
 const CONTROL_PORT: u16 = 21;
 const CLIENT_PORT: u16 = 40_000;
+const TLS_PORTS: RangeInclusive<u16> = 30_000..=30_009;
+/// No port that is opened: else the answer to one probe would be another one.
+const PROBES_FROM: u16 = 100;
 
 /// Both windows are 60,000 bytes and the history 64 KiB: a turn fits, with room for the last one.
 const MAX_TURN_BYTES: usize = 16 * 1024;
@@ -67,6 +77,8 @@ enum Cuts<'a> {
 struct Outcome {
     received: [Vec<u8>; 2],
     opened: Vec<PortOpened>,
+    /// How often the range was.
+    ranges: usize,
 }
 
 /// One end's stream on its way.
@@ -89,6 +101,9 @@ struct Dialogue {
     opened: Vec<PortOpened>,
     /// The one that is open now.
     open: Option<PortOpened>,
+    /// How often the range was opened, and whether it is open now.
+    ranges: usize,
+    is_range_open: bool,
 }
 
 pub fn check(data: &[u8]) {
@@ -97,6 +112,15 @@ pub fn check(data: &[u8]) {
 
 /// Checks an input and tells which ports it opened.
 pub fn opened_by(data: &[u8]) -> Vec<PortOpened> {
+    outcome_of(data).opened
+}
+
+/// Checks an input and tells how often it opened the range.
+pub fn ranges_opened_by(data: &[u8]) -> usize {
+    outcome_of(data).ranges
+}
+
+fn outcome_of(data: &[u8]) -> Outcome {
     let mut input = Input::new(data);
     let switches = input.u8();
     let len = usize::from(input.u8());
@@ -109,18 +133,20 @@ pub fn opened_by(data: &[u8]) -> Vec<PortOpened> {
     let whole = travel(plan, Cuts::Whole);
     let scheduled = travel(plan, Cuts::Scheduled(schedule));
     assert_eq!(
-        whole.opened, scheduled.opened,
+        (&whole.opened, whole.ranges),
+        (&scheduled.opened, scheduled.ranges),
         "which ports are opened depends on the schedule"
     );
     if whole != scheduled {
         between(&whole, &travel(plan, Cuts::Bytes), &scheduled);
     }
-    whole.opened
+    whole
 }
 
 fn between(whole: &Outcome, bytes: &Outcome, scheduled: &Outcome) {
     assert_eq!(
-        whole.opened, bytes.opened,
+        (&whole.opened, whole.ranges),
+        (&bytes.opened, bytes.ranges),
         "which ports are opened depends on the cuts"
     );
     for sender in 0..2 {
@@ -159,14 +185,20 @@ fn travel(plan: Plan<'_>, cuts: Cuts<'_>) -> Outcome {
         dialogue.turn(sender, turn, &mut schedule, segment_bytes.max(1));
         sender = 1 - sender;
     }
-    dialogue.probe();
-    let received = dialogue.streams.map(|stream| {
+    dialogue.probe(plan.switches & TLS_RANGE != 0);
+    let received: [Vec<u8>; 2] = dialogue.streams.map(|stream| {
         let bytes = stream.received.into_iter();
-        bytes.map(|byte| byte.expect("complete")).collect()
+        let got: Vec<u8> = bytes.map(|byte| byte.expect("complete")).collect();
+        assert!(
+            plan.switches & IGNORE == 0 || got == stream.sent,
+            "changed, though nothing is refused"
+        );
+        got
     });
     Outcome {
         received,
         opened: dialogue.opened,
+        ranges: dialogue.ranges,
     }
 }
 
@@ -177,6 +209,15 @@ impl Dialogue {
         let mut settings = Settings::default();
         settings.ftp.demand_login = !has(NO_LOGIN_NEEDED);
         settings.ftp.allow_active = !has(PASSIVE_ONLY);
+        if has(IGNORE) {
+            settings.ftp.refusal = Refusal::Ignore;
+        }
+        if has(TLS_RANGE) {
+            let range = format!("{}-{}", TLS_PORTS.start(), TLS_PORTS.end());
+            settings.ftp.tls_ports = Some(range.parse().expect("a range"));
+            // So many that each port of it can be tried.
+            settings.ftp.tls_connections = TLS_PORTS.len();
+        }
         let (client, ends) = if has(CLIENT_OUTSIDE) {
             let ends = Ends::new(has(V6), CONTROL_PORT, CLIENT_PORT);
             (Side::Outside, ends)
@@ -202,6 +243,8 @@ impl Dialogue {
             ],
             opened: Vec::new(),
             open: None,
+            ranges: 0,
+            is_range_open: false,
         };
         let [c, s] = [0, 1].map(|i| dialogue.streams[i].first_seq);
         let syn = TcpFlags::SYN;
@@ -350,6 +393,11 @@ impl Dialogue {
                 {
                     self.open = None;
                 }
+                EventKind::RangeOpened { .. } => {
+                    self.is_range_open = true;
+                    self.ranges += 1;
+                }
+                EventKind::RangeClosed { .. } => self.is_range_open = false,
                 _ => {}
             }
         }
@@ -358,7 +406,8 @@ impl Dialogue {
 
     /// Nobody gets in but by the port that is open, and by that one they do. Nobody speaks for a
     /// host of the other side.
-    fn probe(&mut self) {
+    fn probe(&mut self, has_range: bool) {
+        let [client, server] = [0, 1].map(|end: usize| self.streams[end].side);
         for sender in 0..2 {
             let mut spoofed = self.acknowledging(sender);
             spoofed.way.side = spoofed.way.side.other();
@@ -372,23 +421,34 @@ impl Dialogue {
             let port = opened.to.port();
             ports.extend([port - 1, port.wrapping_add(1), port]);
         }
+        if has_range {
+            let (first, last) = (*TLS_PORTS.start(), *TLS_PORTS.end());
+            ports.extend([first - 1, first, last, last + 1]);
+        }
         ports.retain(|&port| port != CONTROL_PORT);
         // A connection through the open port uses it up.
         let open = self.open.clone();
-        ports.sort_by_key(|&port| open.as_ref().is_some_and(|open| open.to.port() == port));
+        ports.sort_by_key(|&port| {
+            let is_open = open.as_ref().is_some_and(|open| open.to.port() == port);
+            (is_open, port)
+        });
         ports.dedup();
         let is_v6 = self.ends.from(Side::Inside).src.is_ipv6();
         for (index, &port) in ports.iter().enumerate() {
             for from in Side::BOTH {
-                let source = 50_000 + index as u16;
+                let source = PROBES_FROM + index as u16;
                 let ends = match from {
                     Side::Inside => Ends::new(is_v6, source, port),
                     Side::Outside => Ends::new(is_v6, port, source),
                 };
                 let (src, dst): (IpAddr, IpAddr) = (host(from, is_v6), host(from.other(), is_v6));
-                let is_open = open.as_ref().is_some_and(|open| {
+                let is_announced = open.as_ref().is_some_and(|open| {
                     (open.from, open.to.ip(), open.to.port()) == (src, dst, port)
                 });
+                let is_in_range = self.is_range_open
+                    && (from, from.other()) == (client, server)
+                    && TLS_PORTS.contains(&port);
+                let is_open = is_announced || is_in_range;
                 let (verdict, _) = self.send(&Tcp::new(ends, from).syn());
                 assert_eq!(
                     verdict == Verdict::Forward,

@@ -251,6 +251,11 @@ fn a17_pipelined_ports_leave_one_open() {
     lab.assert_told(&["nothing will be opened", "too many commands wait"]);
     talk.say_cut(&mut lab, Server, "200 ok\r\n".repeat(100), 100);
     lab.assert_open(V4, &[]);
+    // Lines that are refused wait for answers, too.
+    let mut lab = Lab::new();
+    let mut talk = Talk::logged_in(&mut lab, V4, Side::Outside);
+    talk.say_cut(&mut lab, Client, "PORT 1\r\n".repeat(100), 1_000);
+    lab.assert_told(&["nothing will be opened", "too many commands wait"]);
 }
 
 /// Sessions of a client that needs no login, each with a passive port of its own.

@@ -31,6 +31,8 @@ const VERBS: [&str; 6] = ["PORT", "PASV", "EPRT", "EPSV", "LPRT", "LPSV"];
 const CONTROL_PORT: u16 = 21;
 const CLIENT_PORT: u16 = 50_123;
 const MAX_FLOWS: usize = 64;
+/// No port that is opened: else the answer to one probe would be another one.
+const PROBES_FROM: u16 = 100;
 /// As many segments at once as are held past a gap, with room to spare.
 const SHUFFLED_SEGMENTS: usize = 16;
 const STEP: Duration = Duration::from_millis(1);
@@ -309,7 +311,7 @@ impl Driver {
         for (number, port) in ports.into_iter().enumerate() {
             for to in [0, 1] {
                 let from = 1 - to;
-                let source = SocketAddr::new(self.ends[from].ip(), 40_000 + number as u16);
+                let source = SocketAddr::new(self.ends[from].ip(), PROBES_FROM + number as u16);
                 let target = SocketAddr::new(self.ends[to].ip(), port);
                 let is_open = open.is_some_and(|open| (index(open.at), open.port) == (to, port));
                 let (verdict, _) = self.pass(from, &Segment::new(source, target, SYN));

@@ -16,6 +16,9 @@ use crate::reference::End;
 /// Whether the helper reads LPRT, LPSV and 228 (RFC 1639). If not, LPRT is refused.
 pub const READS_LONG: bool = true;
 
+/// A turn must fit into a window.
+const MOST_REPEATED_BYTES: usize = 100;
+
 #[derive(Clone, Debug)]
 pub struct Dialogue {
     pub seed: u64,
@@ -228,6 +231,8 @@ fn greeting() -> impl Strategy<Value = String> {
         30 => Just("220 Ready\r\n"),
         3 => Just("220-Hello\r\n227 (1,2,3,4,200,1)\r\n 220 x\r\n220 Ready\r\n"),
         2 => Just("120 Soon\r\n220 Ready\r\n"),
+        2 => Just("220 Ready\n"),
+        1 => Just("220-Hello\n220 Ready\r\n"),
         1 => Just("421 Too many\r\n"),
         1 => Just("230 Come in\r\n"),
         1 => Just("SSH-2.0-x\r\n"),
@@ -242,6 +247,8 @@ fn login() -> impl Strategy<Value = Vec<(String, String)>> {
     prop_oneof![
         30 => Just(vec![user.clone(), pair("PASS x\r\n", "230 Welcome\r\n")]),
         3 => Just(vec![pair("user joe\r\n", "230-Welcome\r\n230 No password\r\n")]),
+        2 => Just(vec![user.clone(), pair("PASS x\r\n", "232 You are known\r\n")]),
+        2 => Just(vec![pair("USER joe\n", "331 Password\n"), pair("PASS x\n", "230 Welcome\n")]),
         2 => Just(vec![user.clone(), pair("PASS x\r\n", "332 Account\r\n"), pair("ACCT y\r\n", "230 In\r\n")]),
         1 => Just(vec![user, pair("PASS x\r\n", "530 No\r\n")]),
         1 => Just(vec![pair("GET / HTTP/1.1\r\n", "500 What?\r\n"), pair("USER joe\r\n", "230 In\r\n")]),
@@ -256,7 +263,18 @@ fn exchange() -> impl Strategy<Value = Exchange> {
         2 => vec(said(), 2..=4),
         1 => Just(Vec::new()),
     ];
-    (commands, replies()).prop_map(|(commands, replies)| Exchange { commands, replies })
+    // More than may wait for their answers, sometimes.
+    let times = prop_oneof![60 => Just(1usize), 1 => 15..70usize];
+    (commands, times, replies()).prop_map(|(commands, times, replies)| {
+        let bytes: usize = commands.iter().map(|said| said.text.len()).sum();
+        let times = if bytes < MOST_REPEATED_BYTES {
+            times
+        } else {
+            1
+        };
+        let commands = std::iter::repeat_n(commands, times).flatten().collect();
+        Exchange { commands, replies }
+    })
 }
 
 fn said() -> impl Strategy<Value = Said> {
@@ -279,6 +297,7 @@ fn odd() -> impl Strategy<Value = Said> {
         1 => Just("\n"),
         1 => Just("\r\0\r\n"),
         1 => Just("\r\r\n"),
+        1 => Just("\r\0\n"),
         1 => Just(" \r\n"),
         1 => Just("x\r\n"),
         1 => Just(""),
@@ -290,6 +309,10 @@ fn odd() -> impl Strategy<Value = Said> {
         &[0xff, 0xff],
         &[0xff],
         &[0xff, 0xfd],
+        b"\r",
+        b"\0",
+        b"\r\0",
+        b"\t",
     ];
     let telnet = prop_oneof![
         12 => Just(None),
@@ -326,7 +349,9 @@ fn command() -> impl Strategy<Value = String> {
     let session = select(vec![
         "USER joe",
         "PASS x",
+        "ACCT y",
         "REIN",
+        "CCC",
         "AUTH TLS",
         "EPSV ALL",
         "EPSV  ALL",
@@ -334,15 +359,18 @@ fn command() -> impl Strategy<Value = String> {
         "QUIT",
     ]);
     let passive = select(vec!["PASV", "EPSV", "EPSV 1", "EPSV 2", "LPSV"]);
+    // About as long as what is kept of a line.
+    let long = select(vec![200usize, 235, 236, 237, 238, 300]);
     prop_oneof![
-        6 => passive.prop_map(str::to_owned),
-        4 => plain.prop_map(str::to_owned),
-        1 => session.prop_map(str::to_owned),
-        2 => (4..256u16, 0..256u16).prop_map(|(p1, p2)| format!("PORT {{C}},{p1},{p2}")),
-        2 => port_command(),
-        2 => (1_024..=65_535u16).prop_map(|port| format!("EPRT |{{f}}|{{c}}|{port}|")),
-        2 => eprt_command(),
-        1 => lprt_command(),
+        30 => passive.prop_map(str::to_owned),
+        20 => plain.prop_map(str::to_owned),
+        5 => session.prop_map(str::to_owned),
+        10 => (4..256u16, 0..256u16).prop_map(|(p1, p2)| format!("PORT {{C}},{p1},{p2}")),
+        10 => port_command(),
+        10 => (1_024..=65_535u16).prop_map(|port| format!("EPRT |{{f}}|{{c}}|{port}|")),
+        10 => eprt_command(),
+        6 => lprt_command(),
+        1 => long.prop_map(|bytes| format!("PORT {{C}},200,1{}", " ".repeat(bytes))),
     ]
 }
 
@@ -436,8 +464,8 @@ fn replies() -> impl Strategy<Value = Replies> {
 /// A reply that need not have to do with anything.
 fn reply() -> impl Strategy<Value = String> {
     let code = select(vec![
-        "150", "200", "225", "226", "227", "228", "229", "230", "234", "250", "331", "421", "500",
-        "501", "530", "120", "22", "2277", "227x",
+        "150", "200", "225", "226", "227", "228", "229", "230", "232", "234", "235", "250", "331",
+        "332", "350", "421", "426", "500", "501", "530", "120", "631", "633", "22", "2277", "227x",
     ]);
     let six = (number(), number()).prop_map(|(p1, p2)| format!("({{S}},{p1},{p2})"));
     let text = prop_oneof![
@@ -447,6 +475,13 @@ fn reply() -> impl Strategy<Value = String> {
         1 => (number(), number()).prop_map(|(p1, p2)| format!("({{S}},{p1},{p2},7)")),
         1 => (number(), number()).prop_map(|(p1, p2)| format!("(1,2,3,{p1},{p2})")),
         1 => (number(), number()).prop_map(|(p1, p2)| format!("(4,4,{{S}},2,{p1},{p2})")),
+        1 => (number(), number()).prop_map(|(p1, p2)| {
+            format!("1,2,3 (6,16,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1,2,{p1} , {p2})")
+        }),
+        1 => (number(), number()).prop_map(|(p1, p2)| format!("300.1.2.3.{p1}.{p2} 1.2.3.4.5.6")),
+        1 => (number(), 470..500usize).prop_map(|(p2, more)| {
+            format!("({{S}},200,{p2}){}", "x".repeat(more))
+        }),
         2 => port_number().prop_map(|port| format!("(|||{port}|)")),
         1 => port_number().prop_map(|port| format!("mode 2 (||{port}|)")),
         1 => port_number().prop_map(|port| format!("(|1|{{c}}|{port}|)")),
@@ -460,7 +495,9 @@ fn reply() -> impl Strategy<Value = String> {
         1 => Just("@-More\r\n227 ({S},200,9)\r\n229 (|||51209|)\r\n@ #\r\n"),
         1 => Just("@-#\r\n"),
         1 => Just("@-#\r\n  @ #\r\n@ Fine\r\n"),
-        1 => Just("@ #\n"),
+        2 => Just("@ #\n"),
+        1 => Just("@-More\n@ #\r\n"),
+        1 => Just("@ #\0\r\n"),
         1 => Just("@ #\r\r\n"),
         1 => Just(" @ #\r\n"),
         1 => Just("@ #"),

@@ -27,7 +27,7 @@ pub fn is_port_bad(argument: &[u8], client: IpAddr, is_whole: bool) -> bool {
     let number = before.len();
     let could_be = match number {
         0..=3 => octets[number].starts_with(last),
-        4 => last.is_empty() || octet(last).is_some(),
+        4 => may_become_p1(last),
         5 if is_whole => octet(last.trim_end_matches(' ')).is_some(),
         5 => last.is_empty() || octet(last.trim_end_matches(' ')).is_some(),
         _ => false,
@@ -43,10 +43,15 @@ pub fn port_of_port(argument: &[u8]) -> Option<u16> {
     Some(u16::from(fields[4]) * 256 + u16::from(fields[5]))
 }
 
-/// One to three digits, at most 255.
+/// A number up to 255 as everybody writes it: some readers take leading zeros for octal.
 fn octet(text: &str) -> Option<u8> {
-    let is_number = (1..=3).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    if is_number { text.parse().ok() } else { None }
+    let number: u8 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+/// Whether the high half of a port from 1024 on is written so, or may be in the end.
+fn may_become_p1(text: &str) -> bool {
+    (4..=255).any(|number| number.to_string().starts_with(text))
 }
 
 /// Whether no continuation of this argument of EPRT could be right.
@@ -73,8 +78,8 @@ pub fn is_eprt_bad(argument: &[u8], client: IpAddr, is_whole: bool) -> bool {
             }
             // The longest way to write an address has 45 characters.
             (1, false) => field.len() <= 45,
-            (2, true) => number_up_to(field, 5).is_some_and(|port| (1024..65_536).contains(&port)),
-            (2, false) => field.is_empty() || number_up_to(field, 5).is_some(),
+            (2, true) => port_so_far(field).is_some_and(|port| port >= 1024),
+            (2, false) => field.is_empty() || port_so_far(field).is_some(),
             (3, false) => field.iter().all(|&b| b == b' '),
             _ => false,
         };
@@ -127,7 +132,7 @@ pub fn is_lprt_bad(argument: &[u8], client: IpAddr, is_whole: bool) -> bool {
     }
     let could_be = match right.get(before.len()) {
         Some(right) => right.starts_with(last),
-        None if before.len() == right.len() => last.is_empty() || octet(last).is_some(),
+        None if before.len() == right.len() => may_become_p1(last),
         None if before.len() == right.len() + 1 => {
             let digits = last.trim_end_matches(' ');
             (last.is_empty() && !is_whole) || octet(digits).is_some()
@@ -145,62 +150,79 @@ pub fn port_of_lprt(argument: &[u8]) -> Option<u16> {
     Some(u16::from(high) * 256 + u16::from(low))
 }
 
-/// Digits, at most so many.
-fn number_up_to(field: &[u8], digits: usize) -> Option<u32> {
-    let is_number = (1..=digits).contains(&field.len()) && field.iter().all(u8::is_ascii_digit);
+/// Digits of a port, without leading zeros; more may follow.
+fn port_so_far(field: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(field).ok()?;
-    if is_number { text.parse().ok() } else { None }
+    let port: u16 = text.parse().ok()?;
+    (port.to_string() == text && port > 0).then_some(port)
 }
 
-/// Six numbers from the first digit on (RFC 1123 section 4.1.2.6), parted by commas or dots.
+/// The first list of six numbers (RFC 1123 section 4.1.2.6), parted by commas or dots.
 pub fn port_of_227(text: &[u8]) -> Option<u16> {
-    let numbers = numbers_from_first_digit(text)?;
-    match numbers[..] {
-        [_, _, _, _, p1, p2] => Some(u16::from(p1) * 256 + u16::from(p2)),
-        _ => None,
-    }
+    let numbers = list_of(6, text, b",.")?;
+    Some(u16::from(numbers[4]) * 256 + u16::from(numbers[5]))
 }
 
-/// The numbers of RFC 1639 in a 228: a port of two octets at the end.
+/// The list of RFC 1639 in a 228: family, length, address, and a port of two octets.
 pub fn port_of_228(text: &[u8]) -> Option<u16> {
-    let open = text.iter().position(|&b| b == b'(')?;
-    let numbers = numbers_from_first_digit(&text[open..])?;
-    let [family, length, rest @ ..] = &numbers[..] else {
-        return None;
-    };
-    if !matches!((family, length), (4, 4) | (6, 16)) {
-        return None;
+    for (family, length) in [(4, 4), (6, 16)] {
+        let Some(numbers) = list_of(usize::from(length) + 5, text, b",") else {
+            continue;
+        };
+        let (address, port) = numbers.split_at(usize::from(length) + 2);
+        if address[..2] == [family, length] && port[0] == 2 {
+            return Some(u16::from(port[1]) * 256 + u16::from(port[2]));
+        }
     }
-    match rest.get(usize::from(*length)..)? {
-        [2, p1, p2] => Some(u16::from(*p1) * 256 + u16::from(*p2)),
-        _ => None,
-    }
+    None
 }
 
-/// All numbers of a list that begins at the first digit; none if one of them is above 255.
-fn numbers_from_first_digit(text: &[u8]) -> Option<Vec<u8>> {
-    let mut at = text.iter().position(u8::is_ascii_digit)?;
-    let mut numbers = Vec::new();
-    loop {
-        let end = at + text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
-        let number = std::str::from_utf8(&text[at..end]).ok()?;
-        numbers.push(number.parse().ok()?);
-        // Blanks may stand around the separator, but what follows the last number is no concern.
-        let skip = |mut at: usize| {
-            while text.get(at).is_some_and(u8::is_ascii_whitespace) {
-                at += 1;
-            }
-            at
-        };
-        let separator = skip(end);
-        if !matches!(text.get(separator), Some(b',' | b'.')) {
-            return Some(numbers);
-        }
-        at = skip(separator + 1);
-        if !text.get(at).is_some_and(u8::is_ascii_digit) {
-            return Some(numbers);
+/// The first list that could be of so many octets, if it has no more than these.
+fn list_of(count: usize, text: &[u8], separators: &[u8]) -> Option<Vec<u8>> {
+    for list in lists(text, separators) {
+        let octets: Option<Vec<u8>> = list
+            .iter()
+            .take(count)
+            .map(|number| number.parse().ok())
+            .collect();
+        match octets {
+            Some(octets) if list.len() == count => return Some(octets),
+            Some(_) if list.len() > count => return None,
+            _ => {}
         }
     }
+    None
+}
+
+/// All lists of numbers in a text. Blanks may stand around the separators.
+fn lists(text: &[u8], separators: &[u8]) -> Vec<Vec<String>> {
+    let mut lists: Vec<Vec<String>> = Vec::new();
+    // What stands between the number before and this place.
+    let mut between: Option<Vec<u8>> = None;
+    for &byte in text {
+        if !byte.is_ascii_digit() {
+            if let Some(between) = &mut between {
+                between.push(byte);
+            }
+            continue;
+        }
+        let digit = char::from(byte);
+        let is_same_number = between.as_ref().is_some_and(Vec::is_empty);
+        let is_same_list = between.as_ref().is_some_and(
+            |between| matches!(between.trim_ascii(), [one] if separators.contains(one)),
+        );
+        if is_same_number {
+            let numbers = lists.last_mut().expect("a list has begun");
+            numbers.last_mut().expect("a number has begun").push(digit);
+        } else if is_same_list {
+            let numbers = lists.last_mut().expect("a list has begun");
+            numbers.push(digit.to_string());
+        } else {
+            lists.push(vec![digit.to_string()]);
+        }
+        between = Some(Vec::new());
+    }
+    lists
 }
 
 /// `(<d><d><d>port<d>)` (RFC 2428 section 3).

@@ -15,6 +15,8 @@ const FIRST_COMMAND: u8 = 240;
 const OPTIONS: std::ops::Range<u8> = 0..0x40;
 /// A longer line is read by no server in one way.
 const LONGEST: usize = 4096;
+/// A longer line of a server, its CR counted, opens nothing.
+const LONGEST_ANSWER: usize = 512;
 
 /// A client's line.
 #[derive(Debug)]
@@ -32,12 +34,23 @@ struct Text {
     bytes: Vec<u8>,
     /// Before which of these bytes TELNET commands stood.
     telnet_before: Vec<usize>,
-    /// A byte after IAC that belongs to no command, or a command without its end.
+    /// A byte after IAC that belongs to no command.
     is_odd: bool,
+    /// A command without its end.
+    is_unfinished: bool,
+}
+
+/// Whether everybody sees a CR LF at the end of this line: to TELNET a CR behind IAC is none.
+pub fn ends_in_crlf(line: &[u8]) -> bool {
+    match line {
+        [text @ .., b'\r', b'\n'] => !without_telnet(text).is_unfinished,
+        _ => false,
+    }
 }
 
 fn without_telnet(raw: &[u8]) -> Text {
-    let (mut bytes, mut telnet_before, mut is_odd) = (Vec::new(), Vec::new(), false);
+    let (mut bytes, mut telnet_before) = (Vec::new(), Vec::new());
+    let (mut is_odd, mut is_unfinished) = (false, false);
     let mut at = 0;
     while at < raw.len() {
         if raw[at] != IAC {
@@ -48,7 +61,7 @@ fn without_telnet(raw: &[u8]) -> Text {
         telnet_before.push(bytes.len());
         at += 1;
         match raw.get(at) {
-            None => is_odd = true,
+            None => is_unfinished = true,
             Some(command) if NEGOTIATIONS.contains(command) => {
                 at += 1;
                 match raw.get(at) {
@@ -58,7 +71,7 @@ fn without_telnet(raw: &[u8]) -> Text {
                         bytes.push(*other);
                         at += 1;
                     }
-                    None => is_odd = true,
+                    None => is_unfinished = true,
                 }
             }
             Some(command) if *command >= FIRST_COMMAND => at += 1,
@@ -73,6 +86,7 @@ fn without_telnet(raw: &[u8]) -> Text {
         bytes,
         telnet_before,
         is_odd,
+        is_unfinished,
     }
 }
 
@@ -96,34 +110,39 @@ pub fn is_refusable(beginning: &[u8], client: IpAddr, reads_long: bool) -> bool 
     let text = without_telnet(raw);
     let (blanks, verb, argument) = parts(&text.bytes);
     let verb = verb.to_ascii_uppercase();
-    let port_verbs: &[&[u8]] = if reads_long {
-        &[b"PORT", b"EPRT", b"LPRT"]
-    } else {
-        &[b"PORT", b"EPRT"]
-    };
-    // TELNET after what may become the verb of a port command, or inside its argument.
-    let inside = text.telnet_before.iter().any(|&at| {
-        at > blanks && {
-            let before = text.bytes[blanks..at].to_ascii_uppercase();
-            port_verbs
+    let port_verbs: &[&[u8]] = &[b"PORT", b"EPRT", b"LPRT"];
+    // What a reader makes of these letters who leaves out the byte after them.
+    let is_begin_of_one = |letters: &[u8]| {
+        !letters.is_empty()
+            && port_verbs
                 .iter()
-                .any(|verb| verb.starts_with(&before) || before.starts_with(verb))
+                .any(|verb| verb.starts_with(letters) || letters.starts_with(verb))
+    };
+    let verb_end = blanks + verb.len();
+    // TELNET in such a verb or right behind it.
+    for &at in &text.telnet_before {
+        if at > blanks && at <= verb_end && is_begin_of_one(&verb[..at - blanks]) {
+            return true;
         }
-    });
-    if inside {
+    }
+    // NUL behind such a verb, or a CR that does not end the line.
+    if matches!(text.bytes.get(verb_end), Some(0 | b'\r')) && is_begin_of_one(&verb) {
         return true;
+    }
+    if !port_verbs.contains(&verb.as_slice()) {
+        return false;
+    }
+    if argument.is_none() && !is_whole {
+        return false;
+    }
+    if !text.telnet_before.is_empty() {
+        return true; // TELNET stands before ABOR and STAT only
     }
     let Some(argument) = argument else {
         return false;
     };
     if verb == b"LPRT" && !reads_long {
         return true;
-    }
-    if !port_verbs.contains(&verb.as_slice()) {
-        return false;
-    }
-    if !text.telnet_before.is_empty() {
-        return true; // TELNET stands before ABOR and STAT only
     }
     match verb.as_slice() {
         b"PORT" => is_port_bad(argument, client, is_whole),
@@ -145,6 +164,7 @@ impl Line {
         let is_ambiguous = !has_crlf
             || bytes.len() > LONGEST
             || text.is_odd
+            || text.is_unfinished
             || blanks > 0
             || raw.contains(&b'\r')
             || text.bytes.get(verb_end).is_some_and(|&b| b != b' ')
@@ -200,14 +220,38 @@ pub enum Answer {
     },
 }
 
-/// `block`: the code of the reply of many lines that has begun.
-pub fn answer(line: &[u8], block: &mut Option<[u8; 3]>) -> Answer {
+/// What a server's lines have to do with each other.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// The code of the reply of many lines that has begun.
+    block: Option<[u8; 3]>,
+    /// Whether each line so far ended with CR LF.
+    crlfs: Vec<bool>,
+}
+
+impl Before {
+    /// Whether nobody doubts where this line, the next one, begins and ends.
+    fn is_line(&mut self, has_crlf: bool) -> bool {
+        let is_line = if has_crlf {
+            self.crlfs.last().is_none_or(|before| *before)
+        } else {
+            !self.crlfs.contains(&true)
+        };
+        self.crlfs.push(has_crlf);
+        is_line
+    }
+}
+
+pub fn answer(line: &[u8], before: &mut Before) -> Answer {
+    let is_short = line.len() <= LONGEST_ANSWER + 1;
     let (line, has_crlf) = match line {
         [line @ .., b'\r', b'\n'] => (line, true),
         [line @ .., b'\n'] => (line, false),
         line => (line, false),
     };
-    let is_clear = has_crlf && !line.contains(&IAC) && !line.contains(&b'\r');
+    let is_odd = line.iter().any(|byte| [IAC, b'\r', 0].contains(byte));
+    let is_clear = before.is_line(has_crlf) && is_short && !is_odd;
+    let block = &mut before.block;
     let code: Option<[u8; 3]> = line
         .get(..3)
         .filter(|code| code.iter().all(u8::is_ascii_digit))

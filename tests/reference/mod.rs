@@ -12,7 +12,10 @@ mod line;
 use std::net::IpAddr;
 
 pub use address::{port_of_227, port_of_228, port_of_229};
-use line::{Answer, Line};
+use line::{Answer, Before, Line};
+
+/// So many commands may wait for their answers.
+const MOST_WAITING: usize = 64;
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +65,9 @@ pub struct Reader {
     is_joined: bool,
     pieces: usize,
     from_server: Vec<u8>,
-    block: Option<[u8; 3]>,
+    before: Before,
+    /// Whether each line of the client so far ended with CR LF.
+    client_crlfs: Vec<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +87,40 @@ struct Waiting {
     later: Option<Opened>,
     /// Was opened at once.
     now: Option<Opened>,
+    /// A transfer that was answered by 1xx.
+    has_begun: bool,
+    /// In its turn came a reply that is none to such a command.
+    was_passed_over: bool,
+}
+
+impl Waiting {
+    fn is_transfer(&self) -> bool {
+        let transfers = ["RETR", "STOR", "STOU", "APPE", "LIST", "NLST", "MLSD"];
+        transfers.contains(&self.verb.as_str())
+    }
+
+    fn is_epsv_all(&self) -> bool {
+        self.verb == "EPSV" && self.argument.trim().eq_ignore_ascii_case("ALL")
+    }
+
+    fn asks_for_port(&self) -> bool {
+        ["PASV", "EPSV", "LPSV"].contains(&self.verb.as_str()) && !self.is_epsv_all()
+    }
+
+    /// Whether RFC 959 section 5.4 has such a reply to such a command.
+    fn may_hear(&self, code: u16) -> bool {
+        if code >= 400 {
+            true
+        } else if self.asks_for_port() {
+            (227..=229).contains(&code)
+        } else if self.is_transfer() {
+            code == 226 || code == 250
+        } else if code == 225 {
+            self.verb == "ABOR"
+        } else {
+            !(227..=229).contains(&code)
+        }
+    }
 }
 
 impl Reader {
@@ -103,7 +142,8 @@ impl Reader {
             is_joined: false,
             pieces: 0,
             from_server: Vec::new(),
-            block: None,
+            before: Before::default(),
+            client_crlfs: Vec::new(),
         }
     }
 
@@ -136,16 +176,27 @@ impl Reader {
             let is_refused = self.is_joined || self.refused_at(&bytes).is_some();
             self.send_line(true);
             self.is_joined = false;
+            let is_rest = self.is_rest_of_the_last(&bytes);
             if is_refused {
                 self.has_spoken = true;
                 self.wait("", "", None, None);
             } else {
-                self.command(&Line::read(&bytes));
+                self.command(&Line::read(&bytes), is_rest);
             }
         } else if byte == b'\n' {
+            let bytes: Vec<u8> = self.unfinished.iter().map(|(byte, _)| *byte).collect();
+            self.is_rest_of_the_last(&bytes);
             self.send_line(true);
             self.is_joined = true;
         }
+    }
+
+    /// Whether what ended the line before this one may be a part of a file's name (RFC 2640 section
+    /// 3.1), and this line the rest of it: this client knows how a line ends.
+    fn is_rest_of_the_last(&mut self, line: &[u8]) -> bool {
+        let ended_oddly = self.client_crlfs.last().is_some_and(|crlf| !crlf);
+        self.client_crlfs.push(line::ends_in_crlf(line));
+        ended_oddly && self.client_crlfs.contains(&true)
     }
 
     /// The line turns out bad only at its end, and nothing else of it is in hand: then its end is
@@ -200,7 +251,8 @@ impl Reader {
         }
     }
 
-    fn command(&mut self, line: &Line) {
+    /// `is_rest`: it may be a part of the line before.
+    fn command(&mut self, line: &Line, is_rest: bool) {
         let is_first = !std::mem::replace(&mut self.has_spoken, true);
         if is_first && !line.is_ftp() {
             return self.distrust();
@@ -210,7 +262,9 @@ impl Reader {
         }
         let (mut later, mut now) = (None, None);
         if let Some(opened) = line.announces(self.reads_long) {
-            if line.is_ambiguous || !self.waiting.is_empty() {
+            if is_rest {
+                // The server may have chosen the name that it stands in.
+            } else if line.is_ambiguous || !self.waiting.is_empty() {
                 later = Some(opened);
             } else if self.open_port(opened) {
                 now = Some(opened);
@@ -220,13 +274,25 @@ impl Reader {
     }
 
     fn wait(&mut self, verb: &str, argument: &str, later: Option<Opened>, now: Option<Opened>) {
-        if self.is_trusted {
-            self.waiting.push(Waiting {
-                verb: verb.to_owned(),
-                argument: argument.to_owned(),
-                later,
-                now,
-            });
+        if !self.is_trusted {
+            return;
+        }
+        // A client that takes one reply for another goes on.
+        if let [alone] = &self.waiting[..]
+            && alone.was_passed_over
+        {
+            self.drop_first(1);
+        }
+        self.waiting.push(Waiting {
+            verb: verb.to_owned(),
+            argument: argument.to_owned(),
+            later,
+            now,
+            has_begun: false,
+            was_passed_over: false,
+        });
+        if self.waiting.len() > MOST_WAITING {
+            self.distrust();
         }
     }
 
@@ -238,7 +304,7 @@ impl Reader {
             return;
         }
         let line = std::mem::take(&mut self.from_server);
-        match line::answer(&line, &mut self.block) {
+        match line::answer(&line, &mut self.before) {
             Answer::Unfinished => {}
             Answer::Noise if self.stage == Stage::BeforeGreeting => self.no_ftp(),
             Answer::Noise => {}
@@ -260,45 +326,98 @@ impl Reader {
             return;
         }
         if code < 200 {
-            return; // 150, 125: another one follows
+            // 150, 125: the transfer goes on until another reply comes.
+            if let Some(transfer) = self.waiting.iter_mut().find(|w| w.is_transfer()) {
+                transfer.has_begun = true;
+            }
+            return;
         }
         if code == 234 && self.has_asked_for_tls {
             self.open = None;
             self.stage = Stage::Unreadable;
             return;
         }
-        if !self.is_trusted {
-            return;
+        if code == 235 || (631..=633).contains(&code) {
+            return self.distrust(); // commands are protected from now on (RFC 2228)
         }
+        if let Some(asked) = self.who_asked(code) {
+            self.answer_to(&asked, code, text, is_clear);
+        }
+        if code == 421 {
+            self.distrust();
+        }
+    }
+
+    /// The command that waited for this answer; it waits no longer.
+    fn who_asked(&mut self, code: u16) -> Option<Waiting> {
         if code == 225
             && let Some(abort) = self.waiting.iter().position(|w| w.verb == "ABOR")
         {
-            // It answers ABOR; what was asked before it is not answered any more.
-            self.waiting.drain(..abort);
+            self.drop_first(abort); // what was asked before it is not answered any more
         }
-        if self.waiting.is_empty() {
-            return; // nobody asked
+        if (227..=229).contains(&code) {
+            let Some(asking) = self.waiting.iter().position(Waiting::asks_for_port) else {
+                return self.belongs_to_nobody();
+            };
+            let is_its_turn = self.waiting[..asking].iter().all(|w| w.verb == "ABOR");
+            self.drop_first(asking);
+            let asked = self.waiting.remove(0);
+            return is_its_turn.then_some(asked);
         }
-        let asked = self.waiting.remove(0);
+        while let Some(first) = self.waiting.first() {
+            if first.may_hear(code) {
+                return Some(self.waiting.remove(0));
+            }
+            if first.has_begun {
+                let meanwhile = self.waiting.iter().position(|w| {
+                    !w.is_transfer()
+                        && !w.verb.ends_with("PRT")
+                        && w.verb != "PORT"
+                        && w.may_hear(code)
+                });
+                if let Some(at) = meanwhile {
+                    return Some(self.waiting.remove(at));
+                }
+            }
+            if !first.was_passed_over || self.waiting.len() == 1 {
+                break;
+            }
+            self.drop_first(1);
+        }
+        self.belongs_to_nobody()
+    }
+
+    /// A reply too many. The command whose turn it was goes on waiting.
+    fn belongs_to_nobody(&mut self) -> Option<Waiting> {
+        if let Some(first) = self.waiting.first_mut() {
+            first.was_passed_over = true;
+        }
+        None
+    }
+
+    /// So many commands are not answered any more; what they had opened is shut.
+    fn drop_first(&mut self, count: usize) {
+        for dropped in self.waiting.drain(..count) {
+            if dropped.now.is_some() && self.open == dropped.now {
+                self.open = None;
+            }
+        }
+    }
+
+    fn answer_to(&mut self, asked: &Waiting, code: u16, text: &[u8], is_clear: bool) {
         let is_good = code < 300;
         match asked.verb.as_str() {
-            "USER" | "PASS" | "ACCT" if code == 230 => self.is_logged_in = true,
+            "USER" | "PASS" | "ACCT" if code == 230 || code == 232 => self.is_logged_in = true,
+            "USER" if code == 331 || code == 332 => self.is_logged_in = false,
             "REIN" if is_good => {
                 self.is_logged_in = false;
                 self.open = None;
             }
-            "EPSV" if is_good && asked.argument.trim().eq_ignore_ascii_case("ALL") => {
-                self.only_epsv = true;
-            }
-            "PASV" | "EPSV" if code == 227 || code == 229 => {
-                let port = if code == 227 {
-                    port_of_227(text)
-                } else {
-                    port_of_229(text)
-                };
-                let verb = if asked.verb == "PASV" { "PASV" } else { "EPSV" };
-                self.open_passive(verb, port, is_clear);
-            }
+            "EPSV" if is_good && asked.is_epsv_all() => self.only_epsv = true,
+            "PASV" if code == 227 => self.open_passive("PASV", port_of_227(text), is_clear),
+            "PASV" if code == 229 => self.open_passive("PASV", port_of_229(text), is_clear),
+            "EPSV" if code == 227 => self.open_passive("EPSV", port_of_227(text), is_clear),
+            "EPSV" if code == 229 => self.open_passive("EPSV", port_of_229(text), is_clear),
             "LPSV" if code == 228 && self.reads_long => {
                 self.open_passive("LPSV", port_of_228(text), is_clear);
             }

@@ -45,9 +45,6 @@ impl Session {
         pending.is_epsv_all = command.verb == Verb::Epsv && is_all;
         pending.shown = command.shown;
         self.expect_answer(pending, cx);
-        if self.pending.len() > MAX_PENDING {
-            self.give_up("too many commands wait for an answer", cx);
-        }
     }
 
     /// Answers are counted only while they can matter.
@@ -56,6 +53,10 @@ impl Session {
             && let Some((given_up, code)) = self.pending.sent(pending)
         {
             self.not_answered(&given_up, Some(code), cx);
+        }
+        // Refused lines count, too: they cost memory as the others do.
+        if self.pending.len() > MAX_PENDING {
+            self.give_up("too many commands wait for an answer", cx);
         }
     }
 

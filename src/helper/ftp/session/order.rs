@@ -66,6 +66,7 @@ impl Pending {
     /// are looked at whose answers matter most, and all errors may answer anything.
     fn can_be_answered_by(&self, code: u16) -> bool {
         match code {
+            225 => self.verb == Verb::Abor,
             227..=229 => self.asks_for_port(),
             400.. => true,
             226 | 250 if self.verb.is_transfer() => true,
@@ -104,19 +105,19 @@ impl Queue {
         match code {
             225 => self.skip_to(&mut answered, |pending| pending.verb == Verb::Abor),
             227..=229 => {
+                if !self.waiting.iter().any(Pending::asks_for_port) {
+                    self.is_unfit(code);
+                    return answered;
+                }
                 // ABOR and the transfer that it ended may have had one answer (see below).
                 while self.front_is(|pending| pending.verb == Verb::Abor) {
                     answered.skipped.extend(self.waiting.pop_front());
                 }
                 if !self.front_is(Pending::asks_for_port) {
-                    // Another command's turn, to which it cannot be the answer. If a port was asked
-                    // for later, those before get none any more: in step again, behind it.
-                    if self.waiting.iter().any(Pending::asks_for_port) {
-                        self.skip_to(&mut answered, Pending::asks_for_port);
-                        answered.skipped.extend(self.waiting.pop_front());
-                    } else {
-                        self.is_unfit(code);
-                    }
+                    // Another command's turn, to which it cannot be the answer. Those before the one
+                    // that asked for a port get none any more: in step again, behind it.
+                    self.skip_to(&mut answered, Pending::asks_for_port);
+                    answered.skipped.extend(self.waiting.pop_front());
                     return answered;
                 }
             }
@@ -259,6 +260,15 @@ mod tests {
         );
         let mut unasked = queue(&[Other]);
         assert_eq!(answers(&mut unasked, &[229, 200]), [None, Some(Other)]);
+        let mut unasked = queue(&[Abor, Other]);
+        let expected = [None, Some(Abor), Some(Other)];
+        assert_eq!(answers(&mut unasked, &[227, 226, 200]), expected);
+    }
+
+    #[test]
+    fn what_answers_abort_answers_nothing_else() {
+        let mut unasked = queue(&[Port]);
+        assert_eq!(answers(&mut unasked, &[225, 200]), [None, Some(Port)]);
     }
 
     #[test]
