@@ -361,7 +361,9 @@ impl Tcp {
         Judgement::DoubtfulReset
     }
 
-    /// Linux's `IP_CT_TCP_MAX_RETRANS`: the same segment again, with no answer between.
+    /// Linux's `IP_CT_TCP_MAX_RETRANS`: the same segment again, with no answer between. Here only what
+    /// carries something counts: acknowledgments repeat for many reasons, and forged SYNs make an end
+    /// send them (RFC 5961 section 4).
     fn note_repeats(&mut self, direction: Direction, segment: &TcpSegment) {
         let mix = |number: u32, more: u32| (number ^ more).wrapping_mul(0x9e37_79b1).rotate_left(7);
         let direction = direction as u32;
@@ -369,7 +371,7 @@ impl Tcp {
         let newest = [end, segment.ack, u32::from(segment.window), direction]
             .into_iter()
             .fold(segment.seq, mix);
-        self.repeats = match newest == self.newest {
+        self.repeats = match segment.seq_len() > 0 && newest == self.newest {
             true => self.repeats.saturating_add(1),
             false => 0,
         };

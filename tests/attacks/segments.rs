@@ -196,6 +196,8 @@ fn a22_forged_reset_of_a_data_connection_ends_nothing() {
         assert_eq!(passed.verdict, Verdict::Forward);
         let data = Segment::new(from, to, ACK, 5_002, 9_002).data("more");
         assert_eq!(lab.pass(side, data.frame()).verdict, Verdict::Forward);
+        let thanks = Segment::new(to, from, ACK, 9_002, 5_006);
+        lab.pass(side.other(), thanks.frame());
         lab.later(600);
         lab.tick();
         let data = Segment::new(to, from, ACK, 9_002, 5_006).data("still");

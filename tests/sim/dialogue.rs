@@ -302,6 +302,8 @@ fn play(plan: &Plan, keeps_log: bool) -> (Result<Done, Failure>, String) {
             timeouts.tcp_fin_wait = PATIENCE;
             timeouts.tcp_close_wait = PATIENCE;
             timeouts.tcp_last_ack = PATIENCE;
+            timeouts.tcp_retrans = PATIENCE;
+            timeouts.tcp_unacknowledged = PATIENCE;
             let mut firewall = Firewall::new(&plan.rules(), settings, count, how, spread);
             firewall.law_every = LAW_EVERY;
             Middle::Firewall(Box::new(firewall))
