@@ -21,7 +21,7 @@ const SHARE: f64 = 0.7;
 
 /// What a full table may need beyond what it had when it was full for the first time: events that
 /// wait, and what the allocator keeps while flows come and go on several threads.
-const SLACK_BYTES: u64 = 32 << 20;
+const SLACK_BYTES: u64 = 12 << 20;
 
 /// What is in flight when the generator ends has arrived after this.
 const SETTLE: Duration = Duration::from_millis(500);
