@@ -2,7 +2,7 @@
 //!
 //! Unlike [`PcapPort`](super::pcap::PcapPort), which is one side of a lotus that runs, this reads
 //! what people send in: cut packets, several interfaces, frames that are not Ethernet. What it
-//! hands out are Ethernet frames ([`link`] makes them).
+//! hands out are Ethernet frames (`link` makes them).
 //!
 //! It has a reader of its own because pcap-file 2 refuses packets that are longer than the snap
 //! length, does not know the clock of a pcapng interface, and gives up on options that end early.

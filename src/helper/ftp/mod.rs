@@ -87,7 +87,7 @@ impl Sessions {
         session
     }
 
-    /// Begins the session of this number in the middle: see [`Session::begin_midstream`].
+    /// Begins the session of this number in the middle, as `Session::begin_midstream` says.
     pub fn begin_midstream(
         &self,
         id: u64,
