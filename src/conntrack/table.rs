@@ -12,7 +12,7 @@ use self::queue::{Place, Queue};
 use self::sources::Sources;
 use super::flow::Standing;
 use super::tuple::{BuildKeptHash, KeyWords};
-use super::{Flow, FlowKey, Settings, Time, Tuple};
+use super::{Flow, FlowKey, Link, Settings, Time, Tuple};
 
 /// Flows behind one lock when the table is full. The sweep looks at all of them while it holds the
 /// lock; and a map of 1,024 places is never more than half full, so that it is tidied up in place and
@@ -26,6 +26,9 @@ const LOCKS_PER_MAP: usize = 4;
 /// The least and the most maps. Fewer would make workers wait for each other; more would make an
 /// empty table large.
 const MAPS: std::ops::RangeInclusive<usize> = 64..=16_384;
+
+/// More unanswered flows than one in so many of the table's places are a flood.
+const FLOOD_SHARE: usize = 8;
 
 /// How many flows in an exchange are looked at to find one that has gone silent.
 const SECOND_CHANCES: usize = 8;
@@ -176,7 +179,9 @@ impl<T: Copy> Table<T> {
     ) -> Result<(), InsertError> {
         let hash = key.hash_value();
         let standing = flow.standing();
-        if standing == Standing::HalfOpen && self.is_crowded() {
+        // What a helper expects was agreed on by both ends.
+        let is_expected = matches!(flow.link, Link::Announced(_));
+        if standing == Standing::HalfOpen && !is_expected && self.is_crowded() {
             let source = self
                 .half_open_by_source
                 .cells(flow.origin, flow.ends(&key).0.ip());
@@ -253,24 +258,41 @@ impl<T: Copy> Table<T> {
         Ok(())
     }
 
-    /// Takes out the flow that is missed least.
+    /// Takes out the flow that is missed least. Unanswered flows go before exchanges only if there
+    /// are many: a few of them are handshakes under way, and each would be pushed out by the next.
     fn evict(&self, now: Time) -> Option<Removed<T>> {
-        for standing in [Standing::HalfOpen, Standing::Ending] {
-            // Who is popped goes, unless it has moved on in this very moment: no long search.
-            while let Some(hash) = self.pop(standing) {
-                let gone = self.take_if(hash, |entry| entry.filed == standing);
-                if gone.is_some() {
-                    return gone;
-                }
+        let is_flooded = || self.half_open() > self.settings.max_flows / FLOOD_SHARE;
+        let is_silent = |flow: &Flow<T>| flow.is_silent(&self.settings, now);
+        // Datagrams begin a flow again, a connection does not.
+        let can_begin_again = |flow: &Flow<T>| flow.tcp().is_none();
+        self.evict_first(Standing::Ending)
+            .or_else(|| is_flooded().then(|| self.evict_first(Standing::HalfOpen))?)
+            .or_else(|| self.evict_exchange(is_silent))
+            .or_else(|| self.evict_first(Standing::HalfOpen))
+            .or_else(|| self.evict_exchange(can_begin_again))
+    }
+
+    /// Takes out the oldest of a queue.
+    fn evict_first(&self, standing: Standing) -> Option<Removed<T>> {
+        // Who is popped goes, unless it has moved on in this very moment: no long search.
+        loop {
+            let hash = self.pop(standing)?;
+            let gone = self.take_if(hash, |entry| entry.filed == standing);
+            if gone.is_some() {
+                return gone;
             }
         }
+    }
+
+    /// Takes out one of the oldest exchanges, if it is such a one.
+    fn evict_exchange(&self, is: impl Fn(&Flow<T>) -> bool) -> Option<Removed<T>> {
         for _ in 0..SECOND_CHANCES {
             let hash = self.pop(Standing::Exchange)?;
             let gone = self.take_if(hash, |entry| {
                 if entry.filed != Standing::Exchange {
                     return false;
                 }
-                let goes = entry.flow.is_silent(&self.settings, now);
+                let goes = is(&entry.flow);
                 if !goes {
                     self.refile(hash, entry, Standing::Exchange);
                 }

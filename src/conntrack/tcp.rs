@@ -11,7 +11,7 @@
 
 mod peer;
 
-use self::peer::{Peer, is_in_offer, is_no_ancient_ack, is_recent, is_sent};
+use self::peer::{Peer, is_in_offer, is_no_ancient_ack, is_recent, is_sent, later};
 use super::Direction;
 use crate::observe::DropReason;
 use crate::wire::{TcpFlags, TcpSegment};
@@ -232,8 +232,13 @@ impl Tcp {
             (SynSent | SynSent2, Direction::Original) => {
                 let (sender, receiver) = self.sender_receiver(direction);
                 // A retransmission renews nothing, else it would keep an entry alive for ever.
-                // Another sequence number is a client that began anew.
-                if sender.end != segment.seq.wrapping_add(segment.seq_len()) {
+                // The same SYN without its payload (RFC 7413) takes nothing back. Another sequence
+                // number is a client that began anew.
+                let end = segment.seq.wrapping_add(segment.seq_len());
+                if sender.syn_end == segment.seq.wrapping_add(1) {
+                    sender.end = later(sender.end, end);
+                    sender.max_end = later(sender.max_end, end);
+                } else {
                     sender.begin(segment);
                     *receiver = Peer::default();
                     self.state = SynSent;

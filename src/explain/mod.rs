@@ -57,8 +57,10 @@ const TICKS_PER_SWEEP: usize = 16;
 /// with headers of the link.
 const MAX_FILLED_BYTES: usize = 65_535 + 64;
 
-/// Held packets whose number is remembered, as many as lotus ever holds at once and more.
+/// Held packets whose number is remembered, and their bytes: as many as lotus ever holds at once
+/// and more.
 const MAX_HELD: usize = 65_536;
+const MAX_HELD_BYTES: usize = 80 << 20;
 
 /// How a capture is to be seen.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +85,7 @@ pub struct Explainer {
     story: Story,
     /// Packets that the engine holds, with their numbers.
     held: VecDeque<(u64, Vec<u8>)>,
+    held_bytes: usize,
     number: u64,
     first_ns: Option<u64>,
     now: Time,
@@ -117,6 +120,7 @@ impl Explainer {
             flows: Flows::default(),
             story: Story::default(),
             held: VecDeque::new(),
+            held_bytes: 0,
             number: 0,
             first_ns: None,
             now: Time::default(),
@@ -224,10 +228,14 @@ impl Explainer {
             }
             Verdict::Drop(reason) => Judged::Drop(reason),
             Verdict::Held => {
-                if self.held.len() >= MAX_HELD {
-                    self.held.pop_front();
-                }
+                self.held_bytes += before.len();
                 self.held.push_back((to.number, before));
+                while self.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES {
+                    let Some((_, oldest)) = self.held.pop_front() else {
+                        break;
+                    };
+                    self.held_bytes -= oldest.len();
+                }
                 Judged::Held
             }
         };
@@ -316,7 +324,11 @@ impl Explainer {
             return Vec::new();
         }
         let step = TICK.max(at.since(self.next_tick) / MAX_TICKS_PER_GAP);
-        while self.next_tick <= at {
+        // Not more often than that: at the end of all time the clock stands still.
+        for _ in 0..=MAX_TICKS_PER_GAP {
+            if self.next_tick > at {
+                break;
+            }
             let parts = self.shared.parts().div_ceil(TICKS_PER_SWEEP);
             self.shared.tick(self.next_tick, parts, &self.counters);
             self.next_tick = self.next_tick + step;
@@ -376,11 +388,14 @@ impl Explainer {
 
     /// The number of a packet that was held and now goes on.
     fn release(&mut self, frame: &[u8]) -> Option<u64> {
+        // The newest one, if there are more: an older one may have been dropped meanwhile.
         let at = self
             .held
             .iter()
-            .position(|(_, held)| is_same(held, frame))?;
-        self.held.remove(at).map(|(number, _)| number)
+            .rposition(|(_, held)| is_same(held, frame))?;
+        let (number, held) = self.held.remove(at)?;
+        self.held_bytes -= held.len();
+        Some(number)
     }
 }
 

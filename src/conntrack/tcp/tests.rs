@@ -568,6 +568,34 @@ fn a_server_need_not_take_the_data_of_a_syn() {
 }
 
 #[test]
+fn a_syn_that_is_sent_again_without_its_data_takes_nothing_back() {
+    let mut tcp = Tcp::begin(&segment(SYN, C, 0, 100)).unwrap();
+    expect(
+        &mut tcp,
+        &[
+            (
+                Original,
+                segment(SYN, C, 0, 0),
+                ValidNoRenewal,
+                TcpState::SynSent,
+            ),
+            (
+                Reply,
+                segment(SYN | ACK, S, c(101), 0),
+                Valid,
+                TcpState::SynRecv,
+            ),
+            (
+                Original,
+                segment(ACK, c(101), s(1), 0),
+                Valid,
+                TcpState::Established,
+            ),
+        ],
+    );
+}
+
+#[test]
 fn another_answer_to_the_next_syn_counts_if_the_first_one_was_lost() {
     let mut tcp = begun();
     expect(

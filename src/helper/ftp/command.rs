@@ -379,13 +379,21 @@ impl CommandReader {
 /// A line without its secret. What was meant to be a command with a secret, but has no blank behind
 /// it, is cut, too.
 fn shown(line: &[u8], verb_end: usize) -> Vec<u8> {
-    let word = line.get(..verb_end).unwrap_or(line).to_ascii_uppercase();
+    let secret = secret_behind(line.get(..verb_end).unwrap_or(line));
+    line.get(..secret.unwrap_or(line.len()))
+        .unwrap_or_default()
+        .to_vec()
+}
+
+/// How long the verb is, if this word is one that a secret follows, or such a verb and its secret
+/// with no blank between.
+pub(super) fn secret_behind(word: &[u8]) -> Option<usize> {
+    let word = word.to_ascii_uppercase();
     let is_unknown = Verb::of(&word) == Verb::Unknown;
-    let secret = SECRET
+    SECRET
         .iter()
-        .find(|verb| word == **verb || is_unknown && word.starts_with(verb));
-    let bytes = secret.map_or(line.len(), |verb| verb.len());
-    line.get(..bytes).unwrap_or_default().to_vec()
+        .find(|verb| word == **verb || is_unknown && word.starts_with(verb))
+        .map(|verb| verb.len())
 }
 
 /// Whether a command is FTP's; in any case.

@@ -2,6 +2,7 @@
 //! unless somebody asked for lines.
 
 use super::Context;
+use super::command::secret_behind;
 use crate::observe::{Escaped, EventKind, Speaker};
 
 /// Bytes of a line that are kept, as much as an event shows.
@@ -10,9 +11,6 @@ const MAX_KEPT_BYTES: usize = 256;
 /// TELNET commands, which may stand before a verb (RFC 959 section 4.1.3).
 const FIRST_TELNET_COMMAND: u8 = 0xf0;
 
-/// The commands whose arguments are secrets.
-const SECRET: [&[u8; VERB_BYTES]; 2] = [b"PASS", b"ACCT"];
-const VERB_BYTES: usize = 4;
 const MASK: &[u8] = b" ****";
 
 /// The lines that are being said.
@@ -50,11 +48,12 @@ impl Transcript {
 
 /// The line, with what stands behind a verb that is followed by a secret replaced.
 fn masked(line: &[u8]) -> Vec<u8> {
-    let secret_at = (0..line.len()).find(|&at| {
-        let (before, here) = line.split_at_checked(at).unwrap_or_default();
-        begins_a_line(before) && is_secret(here)
+    let secret_at = (0..line.len()).find_map(|at| {
+        let (before, here) = line.split_at_checked(at)?;
+        let verb_bytes = begins_a_line(before).then(|| secret_verb(here))??;
+        Some(at + verb_bytes)
     });
-    if let Some(kept) = secret_at.and_then(|at| line.get(..at + VERB_BYTES)) {
+    if let Some(kept) = secret_at.and_then(|at| line.get(..at)) {
         let secret: &[u8] = if kept.len() < line.len() { MASK } else { b"" };
         return [kept, secret].concat();
     }
@@ -64,9 +63,10 @@ fn masked(line: &[u8]) -> Vec<u8> {
         .copied()
         .filter(|b| (b' '..0x7f).contains(b))
         .collect();
-    match stripped.trim_ascii_start().get(..VERB_BYTES) {
-        Some(verb) if is_secret(stripped.trim_ascii_start()) => [verb, MASK].concat(),
-        _ => line.to_vec(),
+    let stripped = stripped.trim_ascii_start();
+    match secret_verb(stripped).and_then(|bytes| stripped.get(..bytes)) {
+        Some(verb) => [verb, MASK].concat(),
+        None => line.to_vec(),
     }
 }
 
@@ -80,12 +80,10 @@ fn begins_a_line(before: &[u8]) -> bool {
     }
 }
 
-fn is_secret(text: &[u8]) -> bool {
-    SECRET.iter().any(|verb| {
-        text.get(..VERB_BYTES)
-            .is_some_and(|word| word.eq_ignore_ascii_case(*verb))
-            && !text.get(VERB_BYTES).is_some_and(u8::is_ascii_alphanumeric)
-    })
+/// How long the verb is at the beginning of this text, if a secret follows it.
+fn secret_verb(text: &[u8]) -> Option<usize> {
+    let word = text.iter().take_while(|byte| byte.is_ascii_alphanumeric());
+    secret_behind(text.get(..word.count())?)
 }
 
 #[cfg(test)]
@@ -143,7 +141,10 @@ mod tests {
             (b"USER x\r\0PASS hunter2", "USER x\\u{d}\\u{0}PASS ****"),
             (b"PA\xff\xf1SS hunter2", "PASS ****"),
             (b"PASS", "PASS"),
-            (b"PASSIVE on", "PASSIVE on"),
+            (b"PASShunter2", "PASS ****"),
+            (b"ADAT dG9rZW4=", "ADAT ****"),
+            (b"enc dG9rZW4=", "enc ****"),
+            (b"PASV", "PASV"),
             (b"STOR PASS notes", "STOR PASS notes"),
             (b"USER pass", "USER pass"),
         ] {
