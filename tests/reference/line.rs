@@ -34,8 +34,8 @@ struct Text {
     bytes: Vec<u8>,
     /// Before which of these bytes TELNET commands stood.
     telnet_before: Vec<usize>,
-    /// A byte after IAC that belongs to no command.
-    is_odd: bool,
+    /// Bytes after IAC that belong to no command.
+    odd: Vec<usize>,
     /// A command without its end.
     is_unfinished: bool,
 }
@@ -50,7 +50,7 @@ pub fn ends_in_crlf(line: &[u8]) -> bool {
 
 fn without_telnet(raw: &[u8]) -> Text {
     let (mut bytes, mut telnet_before) = (Vec::new(), Vec::new());
-    let (mut is_odd, mut is_unfinished) = (false, false);
+    let (mut odd, mut is_unfinished) = (Vec::new(), false);
     let mut at = 0;
     while at < raw.len() {
         if raw[at] != IAC {
@@ -67,7 +67,7 @@ fn without_telnet(raw: &[u8]) -> Text {
                 match raw.get(at) {
                     Some(option) if OPTIONS.contains(option) => at += 1,
                     Some(other) => {
-                        is_odd = true;
+                        odd.push(bytes.len());
                         bytes.push(*other);
                         at += 1;
                     }
@@ -76,7 +76,7 @@ fn without_telnet(raw: &[u8]) -> Text {
             }
             Some(command) if *command >= FIRST_COMMAND => at += 1,
             Some(other) => {
-                is_odd = true;
+                odd.push(bytes.len());
                 bytes.push(*other);
                 at += 1;
             }
@@ -85,7 +85,7 @@ fn without_telnet(raw: &[u8]) -> Text {
     Text {
         bytes,
         telnet_before,
-        is_odd,
+        odd,
         is_unfinished,
     }
 }
@@ -107,9 +107,19 @@ pub fn is_refusable(beginning: &[u8], client: IpAddr, reads_long: bool) -> bool 
         [raw @ .., b'\r', b'\n'] | [raw @ .., b'\r' | b'\n'] => (raw, true),
         raw => (raw, false),
     };
-    let text = without_telnet(raw);
+    let mut text = without_telnet(raw);
+    if raw.last() == Some(&IAC) && text.is_unfinished && beginning.last() == Some(&b'\r') {
+        text.odd.push(text.bytes.len()); // the CR is what stands behind IAC
+    }
     let (blanks, verb, argument) = parts(&text.bytes);
     let verb = verb.to_ascii_uppercase();
+    // To some servers any byte behind IAC is TELNET's, and what is left is another verb.
+    for &at in &text.odd {
+        let letters = &verb[..at.saturating_sub(blanks).min(verb.len())];
+        if at <= blanks + verb.len() && letters.iter().all(u8::is_ascii_alphabetic) {
+            return true;
+        }
+    }
     let port_verbs: &[&[u8]] = &[b"PORT", b"EPRT", b"LPRT"];
     // What a reader makes of these letters who leaves out the byte after them.
     let is_begin_of_one = |letters: &[u8]| {
@@ -163,7 +173,7 @@ impl Line {
         let verb_end = blanks + verb.len();
         let is_ambiguous = !has_crlf
             || bytes.len() > LONGEST
-            || text.is_odd
+            || !text.odd.is_empty()
             || text.is_unfinished
             || blanks > 0
             || raw.contains(&b'\r')

@@ -332,6 +332,9 @@ impl Reader {
             }
             return;
         }
+        if code == 234 && self.has_asked_for_tls && !is_clear {
+            return self.distrust(); // said by the server to one reader only
+        }
         if code == 234 && self.has_asked_for_tls {
             self.open = None;
             self.stage = Stage::Unreadable;
@@ -407,6 +410,7 @@ impl Reader {
     fn answer_to(&mut self, asked: &Waiting, code: u16, text: &[u8], is_clear: bool) {
         let is_good = code < 300;
         match asked.verb.as_str() {
+            "AUTH" => self.has_asked_for_tls = false,
             "USER" | "PASS" | "ACCT" if code == 230 || code == 232 => self.is_logged_in = true,
             "USER" if code == 331 || code == 332 => self.is_logged_in = false,
             "REIN" if is_good => {

@@ -4,7 +4,7 @@ use super::*;
 
 const BOUNCE: &[u8] = b"PORT 10,0,0,1,195,80\r\n";
 
-fn lab(refuse: &str) -> (Lab, Wire) {
+pub(super) fn lab(refuse: &str) -> (Lab, Wire) {
     let mut settings = Settings::default();
     settings.set("ftp.refuse", refuse).unwrap();
     let mut lab = Lab::with(settings);
@@ -99,4 +99,84 @@ fn ignored_is_passed_and_opens_nothing() {
         assert_eq!(wire.say(&mut lab, Client, &[*byte]).bytes(), [*byte]);
     }
     assert_eq!(lab.shared.totals().ports_opened, 1);
+}
+
+/// Servers that take any byte behind IAC, or IAC and WILL, for TELNET's read PORT here.
+#[test]
+fn a_byte_that_some_take_for_a_telnet_option_hides_no_command() {
+    for disguise in [&b"\xff\xfbX"[..], b"\xff\xfdX", b"\xffX", b"\xff\xfb\x7f"] {
+        for cut in [1, 4, 100] {
+            let (mut lab, mut wire) = lab("refuse");
+            let line = [disguise, BOUNCE].concat();
+            let mut got = Vec::new();
+            for piece in line.chunks(cut) {
+                got.extend(wire.say(&mut lab, Client, piece).bytes());
+            }
+            assert!(
+                !got.windows(4)
+                    .any(|four| four.eq_ignore_ascii_case(b"PORT")),
+                "{disguise:?}: {got:?}"
+            );
+            assert_eq!(lab.shared.totals().refused, 1, "{disguise:?}");
+        }
+    }
+}
+
+/// Without an IAC before it, it is a byte of the line, which the receiver must not take out.
+#[test]
+fn an_urgent_byte_without_iac_hides_no_command() {
+    let (mut lab, wire) = lab("refuse");
+    let mut segment = wire.segment(Client, TcpFlags::URG, b"PO\xf2RT 10,0,0,1,195,80\r\n");
+    segment.urgent = 3;
+    let passed = lab.pass(Side::Outside, segment.frame());
+    let (_, ip) = parsed(&passed.frames[0]);
+    let L4::Tcp(tcp) = ip.l4 else { panic!("TCP") };
+    assert!(!tcp.flags.has(TcpFlags::URG));
+    // Behind an IAC that came before it is TELNET's.
+    let (mut lab, mut wire) = super::refusal::lab("refuse");
+    assert!(wire.say(&mut lab, Client, b"\xff\xf4\xff").is_forward());
+    let mut segment = wire.segment(Client, TcpFlags::URG, b"\xf2ABOR\r\n");
+    segment.urgent = 1;
+    let passed = lab.pass(Side::Outside, segment.frame());
+    let (_, ip) = parsed(&passed.frames[0]);
+    let L4::Tcp(tcp) = ip.l4 else { panic!("TCP") };
+    assert!(tcp.flags.has(TcpFlags::URG));
+}
+
+/// A server that ends lines with CRLF sends back a name with LFs in it.
+#[test]
+fn an_echoed_234_does_not_make_the_helper_blind() {
+    let (mut lab, mut wire) = lab("refuse");
+    wire.dialogue(
+        &mut lab,
+        &[
+            (Client, "AUTH X"),
+            (Server, "504 no"),
+            (Client, "FOO"),
+            (Server, "500 Command \"FOO\n234\n\" not understood."),
+        ],
+    );
+    assert_ne!(wire.say(&mut lab, Client, BOUNCE).bytes(), BOUNCE);
+    // Also while the answer to AUTH is still to come.
+    let (mut lab, mut wire) = super::refusal::lab("refuse");
+    wire.dialogue(
+        &mut lab,
+        &[
+            (Client, "AUTH TLS"),
+            (Server, "500 Command \"\n234\n\" not understood."),
+        ],
+    );
+    assert_ne!(wire.say(&mut lab, Client, BOUNCE).bytes(), BOUNCE);
+}
+
+#[test]
+fn letters_beyond_ascii_get_round_no_policy() {
+    let mut settings = Settings::default();
+    settings.set("ftp.commands", "deny:STOR").unwrap();
+    let mut lab = Lab::with(settings);
+    let mut wire = session(&mut lab);
+    // To some servers this is an upper case S.
+    let line = "\u{17f}TOR x\r\n".as_bytes();
+    let got = wire.say(&mut lab, Client, line).bytes();
+    assert!(!got.windows(3).any(|three| three == b"TOR"), "{got:?}");
 }

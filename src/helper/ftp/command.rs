@@ -190,9 +190,13 @@ impl CommandReader {
             (Telnet::Data, CR) => self.carriage_return(),
             (state, _) => {
                 if state != Telnet::Data {
-                    // Not TELNET after all, or only to some readers.
+                    // Not TELNET after all, or only to some readers: others take out any byte that
+                    // stands there, and what is left of the verb is another one.
                     self.telnet = Telnet::Data;
                     self.is_ambiguous = true;
+                    if self.verb_end.is_none() && self.line.iter().all(u8::is_ascii_alphabetic) {
+                        return self.refuse(DISGUISED);
+                    }
                 }
                 match self.data(byte) {
                     Ok(()) => self.more(),
@@ -200,6 +204,11 @@ impl CommandReader {
                 }
             }
         }
+    }
+
+    /// Whether a TELNET command is due: the byte before was its IAC.
+    pub(super) fn is_behind_iac(&self) -> bool {
+        self.telnet == Telnet::Command
     }
 
     /// Whether nothing of a line is in hand.
@@ -287,6 +296,14 @@ impl CommandReader {
                 }
                 self.verb_end = Some(self.line.len());
                 self.scan = self.scan_of_verb()?;
+            }
+            // Some servers take letters beyond ASCII for others when they fold the case.
+            Scan::Plain
+                if self.verb_end.is_none()
+                    && !byte.is_ascii()
+                    && self.allowed.settings.commands != CommandPolicy::All =>
+            {
+                return Err(DISGUISED);
             }
             Scan::Plain => {}
         }
@@ -605,7 +622,6 @@ mod tests {
             b" PASV\r\n",
             b"\x0bPASV\r\n",
             b"EPSV\t2\r\n",
-            b"\xffNOOP\r\n",
             b"PASV\r\0\r\n",
             b"RETR a\rb\r\n",
             b"RETR a\xff\xf1b\r\n",
@@ -632,6 +648,8 @@ mod tests {
     fn no_disguise_hides_a_port_command() {
         let blanks = [&[b' '; 300][..], b"PORT 10,0,0,1,0,22\r\n"].concat();
         for bytes in [
+            b"\xff\xfbXPORT 10,0,0,1,0,22\r\n".as_slice(),
+            b"\xffXPORT 10,0,0,1,0,22\r\n",
             &b"PORT\t10,0,0,1,0,22\r\n"[..],
             b"PORT\x0010,0,0,1,0,22\r\n",
             b"\tPORT 10,0,0,1,0,22\r\n",

@@ -36,8 +36,9 @@ const MAX_HELD_BYTES_IN_ALL: usize = 64 << 20;
 /// What refused bytes become.
 const FILL: u8 = b'X';
 
-/// The least value of an urgent byte that is a TELNET command (RFC 854: 240 to 255).
+/// TELNET's commands and what stands before them (RFC 854).
 const FIRST_TELNET_BYTE: u8 = 0xf0;
+const IAC: u8 = 0xff;
 
 /// A control connection's ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,7 +253,16 @@ impl Session {
             stream(&mut self.streams, direction).begin_midstream(segment.seq);
         }
         if segment.flags.has(TcpFlags::ACK) {
-            stream(&mut self.streams, direction.other()).acknowledged(segment.ack);
+            let [client, server] = self.out_of_step;
+            let is_out_of_step = match direction.other() {
+                Direction::Original => client,
+                Direction::Reply => server,
+            };
+            let other = stream(&mut self.streams, direction.other());
+            if is_out_of_step {
+                other.catch_up(segment.ack);
+            }
+            other.acknowledged(segment.ack);
         }
         let carries_nothing = segment.payload_bytes == 0 && !segment.flags.has(TcpFlags::FIN);
         if carries_nothing || segment.flags.has(TcpFlags::SYN | TcpFlags::RST) {
@@ -437,9 +447,16 @@ impl Session {
                 Arrival::Full => return Step::Drop(DropReason::HelperGap),
             };
             overwrites = own.to_overwrite(segment.seq, new_from);
-            // In TLS nobody takes a byte out of the stream.
-            clear_urgent = is_harmful_urgent(segment, payload, own.acknowledged_from(segment.seq))
-                || self.tls.is_some() && segment.flags.has(TcpFlags::URG);
+            // In TLS nobody takes a byte out of the stream, and servers send none that way.
+            let is_read = direction == Direction::Original && self.tls.is_none();
+            let urgent = Urgent {
+                segment,
+                payload,
+                compared_from: own.acknowledged_from(segment.seq),
+                new_from,
+                is_behind_iac: self.commands.is_behind_iac(),
+            };
+            clear_urgent = segment.flags.has(TcpFlags::URG) && !(is_read && urgent.is_telnet());
             let new = payload.get(new_from..).unwrap_or_default();
             let refused = match direction {
                 Direction::Original => self.client_bytes(new, cx),
@@ -531,13 +548,35 @@ fn stream(streams: &mut [Stream; 2], direction: Direction) -> &mut Stream {
     }
 }
 
-/// An urgent byte that a receiver takes out of the stream, so that it would read other lines than
-/// the helper (RFC 6093). TELNET commands are what FTP sends urgently (RFC 959 section 4.1.3).
-/// What lies before `compared_from` was acknowledged, and may be anything.
-fn is_harmful_urgent(segment: &TcpSegment, payload: &[u8], compared_from: usize) -> bool {
-    let byte = usize::from(segment.urgent)
-        .checked_sub(1)
-        .filter(|&at| at >= compared_from)
-        .and_then(|at| payload.get(at));
-    segment.flags.has(TcpFlags::URG) && byte.is_none_or(|&byte| byte < FIRST_TELNET_BYTE)
+/// An urgent byte, which a receiver may take out of the stream, so that it would read other lines
+/// than the helper (RFC 6093).
+struct Urgent<'a> {
+    segment: &'a TcpSegment,
+    payload: &'a [u8],
+    /// What lies before was acknowledged, and may be anything.
+    compared_from: usize,
+    /// What lies before was read already.
+    new_from: usize,
+    /// What lies right before the new bytes is an IAC.
+    is_behind_iac: bool,
+}
+
+impl Urgent<'_> {
+    /// It is an IAC or the command behind one: what FTP sends urgently (RFC 959 section 4.1.3), and
+    /// the helper takes out, too.
+    fn is_telnet(&self) -> bool {
+        let at = usize::from(self.segment.urgent).checked_sub(1);
+        let Some(at) = at.filter(|&at| at >= self.compared_from) else {
+            return false;
+        };
+        let before = self.payload.get(..at).unwrap_or_default();
+        let iacs = before.iter().rev().take_while(|&&b| b == IAC).count();
+        let is_first = iacs == before.len() && self.new_from == 0 && self.is_behind_iac;
+        let is_behind_iac = (iacs + usize::from(is_first)) % 2 == 1;
+        match self.payload.get(at) {
+            Some(&IAC) => true,
+            Some(&byte) => byte >= FIRST_TELNET_BYTE && is_behind_iac,
+            None => false,
+        }
+    }
 }

@@ -179,6 +179,16 @@ impl Stream {
         }
     }
 
+    /// The receiver has more than was seen of a stream that was met in the middle: it goes on there.
+    pub(super) fn catch_up(&mut self, ack: u32) {
+        if let Some(next) = &mut self.next
+            && after(ack, *next)
+        {
+            *next = ack;
+            self.history.clear();
+        }
+    }
+
     /// Whether a segment that ends here, and brings this many new bytes, brings the stream's next
     /// bytes: then a FIN on it is new, too.
     pub(super) fn is_next(&self, end: u32, new_bytes: usize) -> bool {

@@ -61,6 +61,11 @@ pub(super) struct Records {
     hello: Option<Hello>,
 }
 
+/// Whether these bytes look like the beginning of a record.
+pub(super) fn begins_a_record(bytes: &[u8]) -> bool {
+    matches!(bytes, [20..=24, MAJOR_VERSION, ..=MAX_MINOR_VERSION, ..])
+}
+
 impl Records {
     /// Takes bytes from the front of `bytes`, up to the end of a record at most.
     pub(super) fn feed(&mut self, bytes: &mut &[u8]) -> Fed {

@@ -92,7 +92,13 @@ impl Session {
             return self.pending.begun(); // preliminary: the command's answer follows
         }
         if reply.code == 234 && self.wants_tls {
-            return self.went_tls(cx);
+            // Text that a server sends back may look like a line of its own to some readers. While
+            // it is not sure that both ends speak TLS, what is clear is read, to be refused.
+            return if reply.is_clean {
+                self.went_tls(cx)
+            } else {
+                self.went_protected(cx)
+            };
         }
         if matches!(reply.code, 235 | 631..=633) {
             return self.went_protected(cx);
@@ -135,6 +141,7 @@ impl Session {
             }
             // Whoever was logged in is so no more (RFC 959 section 4.1.1).
             (Verb::User, 331 | 332) => self.logged_in = false,
+            (Verb::Auth, _) => self.wants_tls = false,
             (Verb::Rein, _) if accepted => {
                 self.logged_in = false;
                 self.close_port("the session was reinitialised", cx);

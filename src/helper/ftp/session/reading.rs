@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{Overwrites, Pending, Phase, Session};
 use crate::conntrack::Direction;
 use crate::helper::ftp::command::{self, Verb};
-use crate::helper::ftp::{Context, Refusal, reply};
+use crate::helper::ftp::{Context, Refusal, reply, tls};
 use crate::observe::Speaker;
 
 impl Session {
@@ -19,6 +19,11 @@ impl Session {
         };
         if !*is_out_of_step {
             return 0;
+        }
+        if tls::begins_a_record(bytes) {
+            // It went TLS before anybody looked.
+            self.stop_reading();
+            return bytes.len();
         }
         let line_end = bytes.iter().position(|&byte| byte == b'\n');
         *is_out_of_step = line_end.is_none();
