@@ -690,3 +690,16 @@ fn a_session_taken_up_behind_tls_opens_nothing() {
     }
     assert_eq!(asks_for_a_port(&mut lab, &mut wire), 0);
 }
+
+/// Who was asked may answer; a question of its own with the same number is no answer.
+#[test]
+fn a_question_in_the_answers_place_is_no_answer() {
+    let mut lab = Lab::new();
+    let (host, far): (IpAddr, IpAddr) = ([192, 0, 2, 10].into(), [198, 51, 100, 1].into());
+    let message = |from, to, kind| testing::icmp(from, to, kind, 0, 7, b"x");
+    assert!(lab.pass(Side::Inside, message(host, far, 8)).is_forward());
+    let asked_back = lab.pass(Side::Outside, message(far, host, 8));
+    assert_eq!(asked_back.verdict, Verdict::Drop(DropReason::IcmpUnrelated));
+    assert!(lab.pass(Side::Outside, message(far, host, 0)).is_forward());
+    assert!(lab.pass(Side::Inside, message(host, far, 8)).is_forward());
+}
