@@ -16,7 +16,6 @@ use super::Failure;
 use crate::explain::{Explained, Explainer, Options, Summary};
 use crate::io::capture::{Capture, CaptureError, Captured};
 use crate::rules::{Builtin, FtpServer, PortNames, Ruleset};
-use crate::runtime::Settings;
 
 /// Packets that are looked at before the first one is explained, to find FTP servers: who is
 /// inside may have to be guessed.
@@ -138,7 +137,7 @@ Exit codes: 0 all was read, 1 the capture can't be read, or not to its end, 2 th
 wrong.";
 
 pub(super) fn explain(args: &Args) -> Result<(), Failure> {
-    let settings = settings(args).map_err(Failure::Usage)?;
+    let settings = super::settings(&args.set, &args.ftp_server).map_err(Failure::Usage)?;
     let (ruleset, rules) = ruleset(args)?;
     settings
         .engine
@@ -371,17 +370,6 @@ fn open(path: &Path) -> Result<(Box<dyn Read>, Option<u64>), Failure> {
     Ok((Box::new(file), bytes))
 }
 
-fn settings(args: &Args) -> anyhow::Result<Settings> {
-    let mut settings = Settings::default();
-    for assignment in &args.set {
-        settings
-            .assign(assignment)
-            .with_context(|| format!("--set {assignment}"))?;
-    }
-    super::set_server_options(&mut settings, &args.ftp_server)?;
-    Ok(settings)
-}
-
 /// The rules, and what they are in a few words.
 fn ruleset(args: &Args) -> Result<(Ruleset, String), Failure> {
     if args.inside_if == args.outside_if {
@@ -416,12 +404,7 @@ fn ruleset(args: &Args) -> Result<(Ruleset, String), Failure> {
             (builtin.text(), what)
         }
     };
-    let ruleset = Ruleset::parse("built-in rules", &text, &ports).map_err(|problems| {
-        Failure::Runtime(anyhow!(
-            "the built-in rules have errors:\n{}",
-            problems.render(false)
-        ))
-    })?;
+    let ruleset = super::built_in_rules(&text, &ports)?;
     Ok((ruleset, what))
 }
 

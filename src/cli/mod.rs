@@ -117,8 +117,15 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// The settings that stand behind the addresses of `--ftp-server`, for each server its own.
-fn set_server_options(settings: &mut Settings, servers: &[FtpServer]) -> anyhow::Result<()> {
+/// What `--set` gives, and what stands behind the addresses of `--ftp-server`, for each server its
+/// own.
+fn settings(assignments: &[String], servers: &[FtpServer]) -> anyhow::Result<Settings> {
+    let mut settings = Settings::default();
+    for assignment in assignments {
+        settings
+            .assign(assignment)
+            .with_context(|| format!("--set {assignment}"))?;
+    }
     for (index, server) in servers.iter().enumerate() {
         for (name, value) in &server.options {
             settings
@@ -126,7 +133,17 @@ fn set_server_options(settings: &mut Settings, servers: &[FtpServer]) -> anyhow:
                 .with_context(|| format!("--ftp-server {server},{name}={value}"))?;
         }
     }
-    Ok(())
+    Ok(settings)
+}
+
+/// The rules that the flags make.
+fn built_in_rules(text: &str, ports: &PortNames) -> Result<Ruleset, Failure> {
+    Ruleset::parse("built-in rules", text, ports).map_err(|problems| {
+        Failure::Runtime(anyhow!(
+            "the built-in rules have errors:\n{}",
+            problems.render(false)
+        ))
+    })
 }
 
 /// The rules of a file that `--rules` names, and what they are in a few words.

@@ -167,13 +167,7 @@ fn options(mut args: Args) -> Result<Options, Failure> {
 }
 
 fn settings(args: &Args) -> anyhow::Result<Settings> {
-    let mut settings = Settings::default();
-    for assignment in &args.set {
-        settings
-            .assign(assignment)
-            .with_context(|| format!("--set {assignment}"))?;
-    }
-    super::set_server_options(&mut settings, &args.ftp_server)?;
+    let mut settings = super::settings(&args.set, &args.ftp_server)?;
     if let Some(slots) = &args.ring_slots {
         settings
             .set("ring.slots", slots)
@@ -224,12 +218,7 @@ fn built_in(args: &Args, ports: &PortNames) -> Result<(Ruleset, String), Failure
         ftp_servers: args.ftp_server.clone(),
         l2: args.l2.clone(),
     };
-    let ruleset = Ruleset::parse("built-in rules", &flags.text(), ports).map_err(|problems| {
-        Failure::Runtime(anyhow!(
-            "the built-in rules have errors:\n{}",
-            problems.render(false)
-        ))
-    })?;
+    let ruleset = super::built_in_rules(&flags.text(), ports)?;
     let servers: Vec<_> = args.ftp_server.iter().map(ToString::to_string).collect();
     let servers = match servers.as_slice() {
         [] => "no FTP server inside is open to the outside (--ftp-server)".to_owned(),

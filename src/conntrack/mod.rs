@@ -32,7 +32,7 @@ pub use expectation::{
 };
 pub use flow::{CachedVerdict, Flow, Link, STATE_CHANGING_FLAGS, TcpStep, Tracked, has_tcp_flags};
 pub use fragment::{FragmentStore, Fragmented};
-pub use range::{Missed, Pair, Ranges};
+pub use range::{FIRST_DATA_PORT, Missed, Pair, Ranges};
 pub use settings::Settings;
 pub use table::{InsertError, Removed, Table};
 pub use tcp::{Judgement, Tcp, TcpState, after, before};

@@ -16,8 +16,9 @@ use crate::wire::{MAX_VLAN_TAGS, Side};
 /// client sends one for each transfer that it tries; more would serve whoever forges them.
 const RESETS_PER_SECOND: u8 = 4;
 
-/// Ports below this are the system's (RFC 6335 section 6): no range has them.
-const FIRST_PORT: u16 = 1024;
+/// Ports below this are the system's (RFC 6335 section 6): data never goes there (RFC 2577
+/// section 3).
+pub const FIRST_DATA_PORT: u16 = 1024;
 
 /// Who may connect to whom, in at which port of the firewall, in which VLAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -234,7 +235,7 @@ impl Ranges {
     /// Whether this SYN is of a session that named no range with its port.
     #[must_use]
     pub fn missed(&self, tuple: &ExpectedTuple, now: Time) -> Option<Missed> {
-        if self.is_empty() || tuple.port < FIRST_PORT {
+        if self.is_empty() || tuple.port < FIRST_DATA_PORT {
             return None;
         }
         let mut ranges = self.by_pair.get_mut(&Pair::from(tuple))?;

@@ -22,8 +22,8 @@ impl Engine {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // all that is known of it
     /// A segment of a control connection: its session, and the number of the helper's settings.
+    #[allow(clippy::too_many_arguments)] // all that is known of it
     pub(super) fn control(
         &mut self,
         (id, profile): (u64, u8),

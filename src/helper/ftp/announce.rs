@@ -5,10 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::Settings;
-
-/// Ports below this are the system's (RFC 6335 section 6): data never goes there (RFC 2577
-/// section 3).
-pub(super) const FIRST_DATA_PORT: u16 = 1024;
+use crate::conntrack::FIRST_DATA_PORT;
 
 pub(super) const FOREIGN: &str = "it names an address that is not the client's own (FTP bounce)";
 pub(super) const LOW_PORT: &str = "it names a port below 1024";

@@ -12,13 +12,13 @@ const MAX_KEPT_BYTES: usize = 256;
 /// Bytes of a line without its end that may still open something.
 const MAX_LINE_BYTES: usize = 4096;
 
-const IAC: u8 = 0xff;
+pub(super) const IAC: u8 = 0xff;
 const LF: u8 = b'\n';
 const CR: u8 = b'\r';
 
 /// TELNET commands (RFC 854), and the options in use (IANA "Telnet Options"): what comes behind IAC
 /// and is neither is data to most readers.
-const FIRST_TELNET_COMMAND: u8 = 0xf0;
+pub(super) const FIRST_TELNET_COMMAND: u8 = 0xf0;
 const LAST_TELNET_OPTION: u8 = 0x40;
 
 const TELNET: &str = "it has TELNET bytes in the middle of a port command";

@@ -15,7 +15,7 @@ use self::audit::Audit;
 use self::opening::Active;
 use self::order::{Pending, Queue};
 use self::tls::Tls;
-use super::command::CommandReader;
+use super::command::{CommandReader, FIRST_TELNET_COMMAND, IAC};
 use super::reply::ReplyReader;
 use super::stream::{Arrival, Stream};
 use super::transcript::Transcript;
@@ -35,10 +35,6 @@ const MAX_HELD_BYTES_IN_ALL: usize = 64 << 20;
 
 /// What refused bytes become.
 const FILL: u8 = b'X';
-
-/// TELNET's commands and what stands before them (RFC 854).
-const FIRST_TELNET_BYTE: u8 = 0xf0;
-const IAC: u8 = 0xff;
 
 /// A control connection's ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +212,7 @@ impl Session {
 
     /// A SYN of this direction passed: its stream begins.
     pub fn syn(&mut self, direction: Direction, seq: u32) {
-        stream(&mut self.streams, direction).begin(seq);
+        of(&mut self.streams, direction).begin(seq);
     }
 
     /// Both ends began a new connection inside the old one, with these initial sequence numbers:
@@ -250,15 +246,11 @@ impl Session {
         };
         self.last_seen = cx.now;
         if self.is_out_of_step() {
-            stream(&mut self.streams, direction).begin_midstream(segment.seq);
+            of(&mut self.streams, direction).begin_midstream(segment.seq);
         }
         if segment.flags.has(TcpFlags::ACK) {
-            let [client, server] = self.out_of_step;
-            let is_out_of_step = match direction.other() {
-                Direction::Original => client,
-                Direction::Reply => server,
-            };
-            let other = stream(&mut self.streams, direction.other());
+            let is_out_of_step = *of(&mut self.out_of_step, direction.other());
+            let other = of(&mut self.streams, direction.other());
             if is_out_of_step {
                 other.catch_up(segment.ack);
             }
@@ -394,7 +386,7 @@ impl Session {
             return Step::Drop(DropReason::HelperHeld);
         }
         let has_room = cx.held_bytes.load(Relaxed) < MAX_HELD_BYTES_IN_ALL;
-        if has_room && stream(&mut self.streams, direction).hold(seq, frame) {
+        if has_room && of(&mut self.streams, direction).hold(seq, frame) {
             Step::Hold
         } else {
             Step::Drop(DropReason::HelperGap)
@@ -437,9 +429,9 @@ impl Session {
         if self.phase == Phase::Blind {
             // Bytes refused before still must not arrive when TCP sends them again.
             let seq = segment.seq;
-            overwrites = stream(&mut self.streams, direction).to_overwrite(seq, payload.len());
+            overwrites = of(&mut self.streams, direction).to_overwrite(seq, payload.len());
         } else {
-            let own = stream(&mut self.streams, direction);
+            let own = of(&mut self.streams, direction);
             let new_from = match own.arrival(segment.seq, payload) {
                 Arrival::New(from) => from,
                 Arrival::Gap => return Step::Hold,
@@ -473,7 +465,7 @@ impl Session {
                 self.reset(cx);
                 return Step::Reset(new_seq);
             }
-            let own = stream(&mut self.streams, direction);
+            let own = of(&mut self.streams, direction);
             for range in refused {
                 let seq = |at: usize| new_seq.wrapping_add(at as u32);
                 own.overwrote(seq(range.start)..seq(range.end));
@@ -508,10 +500,10 @@ impl Session {
             if self.phase == Phase::Blind {
                 released
                     .frames
-                    .extend(stream(&mut self.streams, direction).drain_held());
+                    .extend(of(&mut self.streams, direction).drain_held());
                 return;
             }
-            let Some(mut held) = stream(&mut self.streams, direction).next_held() else {
+            let Some(mut held) = of(&mut self.streams, direction).next_held() else {
                 return;
             };
             let meta = held.meta();
@@ -540,8 +532,9 @@ impl Session {
     }
 }
 
-fn stream(streams: &mut [Stream; 2], direction: Direction) -> &mut Stream {
-    let [client, server] = streams;
+/// What belongs to a direction: the client's comes first.
+fn of<T>(both: &mut [T; 2], direction: Direction) -> &mut T {
+    let [client, server] = both;
     match direction {
         Direction::Original => client,
         Direction::Reply => server,
@@ -575,7 +568,7 @@ impl Urgent<'_> {
         let is_behind_iac = (iacs + usize::from(is_first)) % 2 == 1;
         match self.payload.get(at) {
             Some(&IAC) => true,
-            Some(&byte) => byte >= FIRST_TELNET_BYTE && is_behind_iac,
+            Some(&byte) => byte >= FIRST_TELNET_COMMAND && is_behind_iac,
             None => false,
         }
     }

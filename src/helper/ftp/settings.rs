@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::announce::FIRST_DATA_PORT;
+use crate::conntrack::FIRST_DATA_PORT;
 
 /// How many data connections a TLS session may have at once: what a client with parallel
 /// transfers opens for one control connection, with room for those that are closing.

@@ -10,6 +10,7 @@ const MAX_RECORD_BYTES: u16 = (1 << 14) + 2048;
 const MAJOR_VERSION: u8 = 3;
 const MAX_MINOR_VERSION: u8 = 4;
 
+const RECORD_TYPES: std::ops::RangeInclusive<u8> = 20..=24;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
@@ -63,7 +64,7 @@ pub(super) struct Records {
 
 /// Whether these bytes look like the beginning of a record.
 pub(super) fn begins_a_record(bytes: &[u8]) -> bool {
-    matches!(bytes, [20..=24, MAJOR_VERSION, ..=MAX_MINOR_VERSION, ..])
+    matches!(bytes, [kind, MAJOR_VERSION, ..=MAX_MINOR_VERSION, ..] if RECORD_TYPES.contains(kind))
 }
 
 impl Records {
@@ -81,7 +82,7 @@ impl Records {
                 }
                 return self.record_ended();
             }
-            if self.header_bytes == 0 && !(20..=24).contains(&byte) {
+            if self.header_bytes == 0 && !RECORD_TYPES.contains(&byte) {
                 return Fed::NoRecord;
             }
             *bytes = rest;

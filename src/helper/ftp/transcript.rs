@@ -2,14 +2,11 @@
 //! unless somebody asked for lines.
 
 use super::Context;
-use super::command::secret_behind;
+use super::command::{FIRST_TELNET_COMMAND, secret_behind};
 use crate::observe::{Escaped, EventKind, Speaker};
 
 /// Bytes of a line that are kept, as much as an event shows.
 const MAX_KEPT_BYTES: usize = 256;
-
-/// TELNET commands, which may stand before a verb (RFC 959 section 4.1.3).
-const FIRST_TELNET_COMMAND: u8 = 0xf0;
 
 const MASK: &[u8] = b" ****";
 

@@ -14,6 +14,8 @@ const MAX_PENDING: usize = 64;
 /// The server closes the control connection (RFC 959 section 5.4): may come as any answer, or none.
 const SERVICE_ENDS: u16 = 421;
 
+const DOUBTFUL_234: &str = "a line that some readers take for the agreement to TLS";
+const PROTECTED: &str = "the session is protected by other means than TLS (RFC 2228)";
 const UNASKED: &str = "no command asked for it";
 const ANOTHERS_TURN: &str = "it answers another command";
 const MAY_BE_A_REST: &str = "the line before it can be read in two ways, and this be its rest";
@@ -97,11 +99,11 @@ impl Session {
             return if reply.is_clean {
                 self.went_tls(cx)
             } else {
-                self.went_protected(cx)
+                self.opens_no_more(DOUBTFUL_234, cx)
             };
         }
         if matches!(reply.code, 235 | 631..=633) {
-            return self.went_protected(cx);
+            return self.opens_no_more(PROTECTED, cx);
         }
         if !self.may_open {
             return;

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Pending, Session};
-use crate::conntrack::{Announcement, ExpectError, ExpectedTuple};
+use crate::conntrack::{Announcement, ExpectError, ExpectedTuple, FIRST_DATA_PORT};
 use crate::helper::ftp::Context;
-use crate::helper::ftp::announce::{FIRST_DATA_PORT, LOW_PORT};
+use crate::helper::ftp::announce::LOW_PORT;
 use crate::helper::ftp::command::Verb;
 use crate::helper::ftp::passive::{data_end_of_227, data_end_of_228, port_of_229};
 use crate::helper::ftp::reply::Reply;

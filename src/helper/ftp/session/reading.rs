@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Overwrites, Pending, Phase, Session};
+use super::{Overwrites, Pending, Phase, Session, of};
 use crate::conntrack::Direction;
 use crate::helper::ftp::command::{self, Verb};
 use crate::helper::ftp::{Context, Refusal, reply, tls};
@@ -12,11 +12,7 @@ use crate::observe::Speaker;
 impl Session {
     /// How many of these bytes belong to a line whose beginning was not seen.
     fn unread(&mut self, direction: Direction, bytes: &[u8]) -> usize {
-        let [client, server] = &mut self.out_of_step;
-        let is_out_of_step = match direction {
-            Direction::Original => client,
-            Direction::Reply => server,
-        };
+        let is_out_of_step = of(&mut self.out_of_step, direction);
         if !*is_out_of_step {
             return 0;
         }

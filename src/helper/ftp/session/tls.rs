@@ -28,7 +28,6 @@ const NOT_TLS: &str = "what should be TLS is not";
 const TWO_WAYS: &str = "one end went back to clear text and the other did not";
 const NO_END: &str = "clear text came before TLS had ended";
 const PIPELINED: &str = "the client said more before the server agreed to TLS";
-const PROTECTED: &str = "the session is protected by other means than TLS (RFC 2228)";
 
 /// The TLS of a session.
 #[derive(Debug, Default)]
@@ -143,13 +142,13 @@ impl Session {
         }
     }
 
-    /// The commands themselves are protected now (MIC, CONF, ENC). Nothing is opened; what stands in
-    /// clear text is still refused.
-    pub(super) fn went_protected(&mut self, cx: &Context<'_>) {
+    /// What the server says can't be relied on, or is protected by other means (MIC, CONF, ENC).
+    /// Nothing is opened; what stands in clear text is still refused.
+    pub(super) fn opens_no_more(&mut self, why: &'static str, cx: &Context<'_>) {
         if std::mem::replace(&mut self.may_open, false) {
-            self.shut(PROTECTED, cx);
+            self.shut(why, cx);
             self.pending.clear();
-            cx.tell(self.id, EventKind::Unreadable { why: PROTECTED });
+            cx.tell(self.id, EventKind::Unreadable { why });
         }
     }
 
