@@ -1,3 +1,4 @@
+mod buckets;
 mod queue;
 mod sources;
 
@@ -5,27 +6,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam::utils::CachePadded;
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as MapEntry;
 
+use self::buckets::{Buckets, Hashed};
 use self::queue::{Place, Queue};
 use self::sources::Sources;
 use super::flow::Standing;
-use super::tuple::{BuildKeptHash, KeyWords};
+use super::tuple::KeyWords;
 use super::{Flow, FlowKey, Link, Settings, Time, Tuple};
 
-/// Flows behind one lock when the table is full. The sweep looks at all of them while it holds the
-/// lock; and a map of 1,024 places is never more than half full, so that it is tidied up in place and
-/// grows no more.
-const FLOWS_PER_LOCK: usize = 400;
-
-/// The table is an array of maps, so that the sweep can look at one small part at a time with
-/// DashMap's safe interface; each map has this many locks (it wants a power of two above one).
-const LOCKS_PER_MAP: usize = 4;
-
-/// The least and the most maps. Fewer would make workers wait for each other; more would make an
-/// empty table large.
-const MAPS: std::ops::RangeInclusive<usize> = 64..=16_384;
+/// Buckets that the sweep looks at in one go, one lock at a time. Some 1,300 flows when the table is
+/// full.
+const BUCKETS_PER_PART: usize = 512;
 
 /// More unanswered flows than one in so many of the table's places are a flood.
 const FLOOD_SHARE: usize = 8;
@@ -33,36 +24,33 @@ const FLOOD_SHARE: usize = 8;
 /// How many flows in an exchange are looked at to find one that has gone silent.
 const SECOND_CHANCES: usize = 8;
 
-/// A map's keys are the keyed hashes of the flows' names, which the flows themselves hold in full.
-/// 16 bytes for each place, most of which stay empty; the flow is in a box of its own, so that a
-/// place of the map costs little and flows that are gone cost nothing. ARCHITECTURE.md has the
-/// figures of the other ways.
-///
 /// Two flows whose hashes are the same in all 64 bits can't be in the table together: the second one
 /// is refused. With a million flows that happens once in 30 million tables, and nobody can aim at
 /// it, as the hash is keyed.
-type Map<T> = DashMap<u64, Box<Entry<T>>, BuildKeptHash>;
-
+///
+/// Three cache lines, in the order in which they are looked at.
+#[repr(C, align(64))]
 struct Entry<T> {
+    hash: u64,
     words: KeyWords,
+    flow: Flow<T>,
+    place: Place,
     service_tags: u8,
     /// In which of the queues it stands, if in any, and where.
     filed: Standing,
-    place: Place,
-    flow: Flow<T>,
 }
 
-/// All tracked flows. Closures given to it run under one shard's lock: they must be short and must
+/// All tracked flows. Closures given to it run under one bucket's lock: they must be short and must
 /// not call the table.
 pub struct Table<T> {
-    maps: Box<[Map<T>]>,
+    buckets: Buckets<Entry<T>>,
     hasher: ahash::RandomState,
     /// Flows, and places promised to flows on their way in: never more than the limit.
     len: CachePadded<AtomicUsize>,
     begun: CachePadded<AtomicU64>,
     settings: Settings,
     /// Who makes room for others, in this order; see [`Standing`]. A queue's lock is taken under a
-    /// map's, never the other way round.
+    /// bucket's, never the other way round.
     queues: [CachePadded<Mutex<Queue>>; 3],
     half_open_by_source: Sources,
 }
@@ -92,20 +80,8 @@ impl<T: Copy> Table<T> {
     #[must_use]
     pub fn new(settings: &Settings) -> Table<T> {
         let capacity = settings.max_flows;
-        let maps = capacity
-            .div_ceil(FLOWS_PER_LOCK * LOCKS_PER_MAP)
-            .clamp(*MAPS.start(), *MAPS.end());
-        // Not sized beforehand: measured, what growing leaves behind is less than what maps of the
-        // full size take, and an empty table takes next to nothing.
-        let map = |_| {
-            DashMap::with_capacity_and_hasher_and_shard_amount(
-                0,
-                BuildKeptHash::default(),
-                LOCKS_PER_MAP,
-            )
-        };
         Table {
-            maps: (0..maps).map(map).collect(),
+            buckets: Buckets::new(capacity),
             hasher: ahash::RandomState::new(),
             len: CachePadded::new(AtomicUsize::new(0)),
             begun: CachePadded::new(AtomicU64::new(0)),
@@ -147,19 +123,31 @@ impl<T: Copy> Table<T> {
             .map_or(0, |queue| queue.len())
     }
 
+    /// Has the processor fetch what [`Table::with`] looks at first.
+    #[inline]
+    pub fn fetch_bucket(&self, key: &FlowKey) {
+        self.buckets.fetch_bucket(key.hash_value());
+    }
+
+    /// Has the processor fetch the flow; some time after [`Table::fetch_bucket`].
+    #[inline]
+    pub fn fetch_flow(&self, key: &FlowKey) {
+        self.buckets.fetch_entry(key.hash_value());
+    }
+
     /// Looks a flow up and works on it.
     #[inline]
     pub fn with<R>(&self, key: &FlowKey, work: impl FnOnce(&mut Flow<T>) -> R) -> Option<R> {
         let hash = key.hash_value();
-        let mut guard = self.map(hash)?.get_mut(&hash)?;
-        let entry = &mut **guard.value_mut();
+        let mut held = self.buckets.hold(hash);
+        let entry = held.find(hash)?;
         if !entry.is(key) {
             return None;
         }
         let result = work(&mut entry.flow);
         let standing = entry.flow.standing();
         if standing != entry.filed {
-            self.refile(hash, entry, standing);
+            self.refile(entry, standing);
         }
         Some(result)
     }
@@ -191,24 +179,22 @@ impl<T: Copy> Table<T> {
         }
         self.take_place(now, removed)?;
         let mut entry = Box::new(Entry {
+            hash,
             words: *key.words(),
+            flow,
+            place: Place::NONE,
             service_tags: key.service_tags(),
             filed: Standing::Established,
-            place: Place::NONE,
-            flow,
         });
-        match self.map(hash).map(|map| map.entry(hash)) {
-            Some(MapEntry::Vacant(vacant)) => {
-                self.file(hash, &mut entry, standing);
-                vacant.insert(entry);
-                self.begun.fetch_add(1, Relaxed);
-                Ok(())
-            }
-            _ => {
-                self.len.fetch_sub(1, Relaxed);
-                Err(InsertError::Exists)
-            }
+        let mut held = self.buckets.hold(hash);
+        if held.find(hash).is_some() {
+            self.len.fetch_sub(1, Relaxed);
+            return Err(InsertError::Exists);
         }
+        self.file(&mut entry, standing);
+        held.insert(entry);
+        self.begun.fetch_add(1, Relaxed);
+        Ok(())
     }
 
     /// Removes a flow.
@@ -230,18 +216,19 @@ impl<T: Copy> Table<T> {
     /// How many parts [`Table::expired_in`] knows.
     #[must_use]
     pub fn parts(&self) -> usize {
-        self.maps.len()
+        self.buckets.count().div_ceil(BUCKETS_PER_PART)
     }
 
     /// Names the flows of one part that are over. It only looks, so that whoever decides may do so
     /// without a lock: see [`Table::remove_if`].
     pub fn expired_in(&self, part: usize, now: Time, expired: &mut Vec<FlowKey>) {
-        if let Some(map) = self.maps.get(part) {
-            expired.extend(
-                map.iter()
-                    .filter(|e| e.value().flow.expires <= now)
-                    .map(|e| e.value().key(*e.key())),
-            );
+        let first = part * BUCKETS_PER_PART;
+        for number in first..first + BUCKETS_PER_PART {
+            let Some(held) = self.buckets.hold_number(number) else {
+                return;
+            };
+            let over = held.iter().filter(|entry| entry.flow.expires <= now);
+            expired.extend(over.map(Entry::key));
         }
     }
 
@@ -294,7 +281,7 @@ impl<T: Copy> Table<T> {
                 }
                 let goes = is(&entry.flow);
                 if !goes {
-                    self.refile(hash, entry, Standing::Exchange);
+                    self.refile(entry, Standing::Exchange);
                 }
                 goes
             });
@@ -307,54 +294,54 @@ impl<T: Copy> Table<T> {
 
     /// Takes a flow out; its place is still counted.
     fn take_if(&self, hash: u64, is: impl FnOnce(&mut Entry<T>) -> bool) -> Option<Removed<T>> {
-        let goes = |_: &u64, entry: &mut Box<Entry<T>>| {
+        let mut held = self.buckets.hold(hash);
+        let entry = held.take_if(hash, |entry| {
             let goes = is(entry);
             if goes {
-                self.unfile(hash, entry);
+                self.unfile(entry);
             }
             goes
-        };
-        let (hash, entry) = self.map(hash)?.remove_if_mut(&hash, goes)?;
+        })?;
         Some(Removed {
-            key: entry.key(hash),
+            key: entry.key(),
             flow: entry.flow,
         })
     }
 
     #[cold]
-    fn refile(&self, hash: u64, entry: &mut Entry<T>, standing: Standing) {
-        self.unfile(hash, entry);
-        self.file(hash, entry, standing);
+    fn refile(&self, entry: &mut Entry<T>, standing: Standing) {
+        self.unfile(entry);
+        self.file(entry, standing);
     }
 
-    fn file(&self, hash: u64, entry: &mut Entry<T>, standing: Standing) {
+    fn file(&self, entry: &mut Entry<T>, standing: Standing) {
         entry.filed = standing;
         if let Some(mut queue) = self.queue(standing) {
-            entry.place = queue.push(hash);
+            entry.place = queue.push(entry.hash);
         }
         if standing == Standing::HalfOpen {
-            let source = self.source(hash, entry);
+            let source = self.source(entry);
             self.half_open_by_source.add(source);
         }
     }
 
-    fn unfile(&self, hash: u64, entry: &mut Entry<T>) {
+    fn unfile(&self, entry: &mut Entry<T>) {
         if let Some(mut queue) = self.queue(entry.filed) {
-            queue.remove(entry.place, hash);
+            queue.remove(entry.place, entry.hash);
         }
         if entry.filed == Standing::HalfOpen {
-            let source = self.source(hash, entry);
+            let source = self.source(entry);
             self.half_open_by_source.sub(source);
         }
     }
 
-    fn source(&self, hash: u64, entry: &Entry<T>) -> sources::Cells {
-        let (source, _) = entry.flow.ends(&entry.key(hash));
+    fn source(&self, entry: &Entry<T>) -> sources::Cells {
+        let (source, _) = entry.flow.ends(&entry.key());
         self.half_open_by_source
             .cells(entry.flow.origin, source.ip())
     }
 
-    /// The queue's lock is free again when it returns: a map's comes first.
+    /// The queue's lock is free again when it returns: a bucket's comes first.
     fn pop(&self, standing: Standing) -> Option<u64> {
         self.queue(standing)?.pop()
     }
@@ -368,15 +355,6 @@ impl<T: Copy> Table<T> {
     fn is_crowded(&self) -> bool {
         self.len() * 5 > self.settings.max_flows * 4
     }
-
-    /// Spreads the middle bits of the hash over the maps: DashMap's choice of a lock and hashbrown's
-    /// choice of a place use the bits at both ends.
-    #[inline]
-    fn map(&self, hash: u64) -> Option<&Map<T>> {
-        let middle = u64::from((hash >> 16) as u32);
-        self.maps
-            .get(((middle * self.maps.len() as u64) >> 32) as usize)
-    }
 }
 
 impl<T> Entry<T> {
@@ -385,8 +363,15 @@ impl<T> Entry<T> {
         self.words == *key.words() && self.service_tags == key.service_tags()
     }
 
-    fn key(&self, hash: u64) -> FlowKey {
-        FlowKey::from_parts(self.words, self.service_tags, hash)
+    fn key(&self) -> FlowKey {
+        FlowKey::from_parts(self.words, self.service_tags, self.hash)
+    }
+}
+
+impl<T> Hashed for Entry<T> {
+    #[inline]
+    fn hash(&self) -> u64 {
+        self.hash
     }
 }
 

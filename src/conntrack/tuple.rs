@@ -187,29 +187,6 @@ impl FlowKey {
     }
 }
 
-/// Hands a hash through that was made before: [`FlowKey::hash_value`].
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct KeptHash(u64);
-
-impl Hasher for KeptHash {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-/// Builds [`KeptHash`].
-pub(super) type BuildKeptHash = std::hash::BuildHasherDefault<KeptHash>;
-
 fn is_icmp(tuple: &Tuple) -> bool {
     matches!(tuple.protocol, proto::ICMP | proto::ICMPV6)
 }

@@ -15,7 +15,7 @@ mod settings;
 mod shared;
 mod trace;
 
-pub use process::Engine;
+pub use process::{Engine, Parsed};
 pub use settings::{NoProfile, SettingError, SettingHelp, Settings};
 pub use shared::{Shared, Totals};
 pub use trace::Trace;

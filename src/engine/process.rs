@@ -1,14 +1,14 @@
+mod fragment;
 mod helped;
 
 use std::sync::Arc;
 
-use super::shared::{Published, discard};
-use super::{Origin, Out, OutFrame, Shared, Trace, Verdict};
+use super::shared::Published;
+use super::{Out, Shared, Trace, Verdict};
 use crate::conntrack::icmp::{self, Role};
 use crate::conntrack::{
-    CachedVerdict, CtState, Direction, ExpectedTuple, Flow, FlowKey, Fragmented, InsertError,
-    Judgement, Link, Meeting, STATE_CHANGING_FLAGS, Tcp, TcpState, TcpStep, Time, Tracked, Tuple,
-    has_tcp_flags,
+    CachedVerdict, CtState, Direction, ExpectedTuple, Flow, FlowKey, InsertError, Judgement, Link,
+    Meeting, STATE_CHANGING_FLAGS, Tcp, TcpState, TcpStep, Time, Tracked, Tuple, has_tcp_flags,
 };
 use crate::observe::{Counters, DropReason};
 use crate::rules::{Outcome, Query};
@@ -26,6 +26,14 @@ pub struct Engine {
     rules: Arc<Published>,
     /// What is noted of the present frame, if anybody wants to know.
     pub(super) trace: Option<Trace>,
+}
+
+/// A frame as [`Engine::parse`] understood it.
+#[derive(Debug)]
+pub struct Parsed {
+    packet: Result<Packet, DropReason>,
+    /// The name of its flow, and whether it comes from the lower end; of what can have one.
+    key: Option<(FlowKey, bool)>,
 }
 
 /// One frame on its way, and what is known of it.
@@ -64,11 +72,47 @@ impl Engine {
         }
     }
 
-    /// Judges one frame that came in at `side`. The engine counts it as received, dropped or
-    /// held; the caller counts as forwarded (or as dropped with a `tx_` reason) what it sends,
-    /// including the frames in `out`, which leave after this one in their order.
+    /// Judges one frame that came in at `side`: [`Engine::parse`] and [`Engine::judge`].
     pub fn process(
         &mut self,
+        side: Side,
+        frame: &mut [u8],
+        meta: &Meta,
+        now: Time,
+        out: &mut Out,
+    ) -> Verdict {
+        let parsed = self.parse(frame);
+        self.judge(&parsed, side, frame, meta, now, out)
+    }
+
+    /// Reads a frame's headers, and has the beginning of its flow's look-up fetched. Whoever has a
+    /// batch parses all of it, then calls [`Engine::fetch`] for each frame, then judges each: memory
+    /// works on many flows at once then.
+    #[inline]
+    #[must_use]
+    pub fn parse(&self, frame: &[u8]) -> Parsed {
+        let packet = crate::wire::parse(frame);
+        let key = packet.as_ref().ok().and_then(|packet| self.key(packet));
+        if let Some((key, _)) = &key {
+            self.shared.table.fetch_bucket(key);
+        }
+        Parsed { packet, key }
+    }
+
+    /// Has the frame's flow fetched, some time after [`Engine::parse`].
+    #[inline]
+    pub fn fetch(&self, parsed: &Parsed) {
+        if let Some((key, _)) = &parsed.key {
+            self.shared.table.fetch_flow(key);
+        }
+    }
+
+    /// Judges a parsed frame. The engine counts it as received, dropped or held; the caller counts
+    /// as forwarded (or as dropped with a `tx_` reason) what it sends, including the frames in
+    /// `out`, which leave after this one in their order.
+    pub fn judge(
+        &mut self,
+        parsed: &Parsed,
         side: Side,
         frame: &mut [u8],
         meta: &Meta,
@@ -81,7 +125,7 @@ impl Engine {
             self.rules = self.shared.rules.load_full();
         }
         self.note(|trace| *trace = Trace::default());
-        let verdict = match crate::wire::parse(frame) {
+        let verdict = match &parsed.packet {
             Ok(packet) => {
                 let passing = Passing {
                     side,
@@ -92,12 +136,12 @@ impl Engine {
                     out,
                 };
                 match &packet.ip {
-                    Some(ip) if ip.fragment.is_some() => self.fragment(&packet, passing),
-                    Some(ip) => self.ip(&packet, ip, passing),
-                    None => self.untracked(&packet, &passing),
+                    Some(ip) if ip.fragment.is_some() => self.fragment(packet, passing),
+                    Some(ip) => self.ip(packet, ip, parsed.key.as_ref(), passing),
+                    None => self.untracked(packet, &passing),
                 }
             }
-            Err(reason) => Verdict::Drop(reason),
+            Err(reason) => Verdict::Drop(*reason),
         };
         match verdict {
             Verdict::Forward => {}
@@ -107,85 +151,9 @@ impl Engine {
         verdict
     }
 
-    /// Holds a fragment, or judges the datagram that it completes.
-    fn fragment(&mut self, packet: &Packet, passing: Passing<'_>) -> Verdict {
-        let Passing {
-            side,
-            frame,
-            meta,
-            now,
-            out,
-            ..
-        } = passing;
-        // Each fragment's own: of two with the same place, the receiver takes the good one.
-        let header = ip_header(frame, packet);
-        if packet.ether.ethertype == ETHERTYPE_IPV4 && !checksum::ipv4_header_is_right(header) {
-            return Verdict::Drop(DropReason::IpChecksumBad);
-        }
-        let settings = &self.shared.settings.conntrack;
-        let pushed = self
-            .shared
-            .fragments
-            .push(frame, meta, packet, side, settings, now);
-        let (outcome, evicted) = pushed;
-        for frame in &evicted {
-            discard(frame, DropReason::FragmentLimit, &self.counters);
-        }
-        let (mut fragments, mut datagram) = match outcome {
-            Fragmented::Held => return Verdict::Held,
-            Fragmented::Dropped { reason, held } => {
-                held.iter()
-                    .for_each(|frame| discard(frame, reason, &self.counters));
-                return Verdict::Drop(reason);
-            }
-            Fragmented::Whole {
-                fragments,
-                datagram,
-            } => (fragments, datagram),
-        };
-        let before = datagram.clone();
-        let verdict = match crate::wire::parse(&datagram) {
-            Ok(packet) => match &packet.ip {
-                Some(ip) => {
-                    let whole = Passing {
-                        side,
-                        frame: &mut datagram,
-                        meta: &Meta::default(),
-                        is_assembled: true,
-                        now,
-                        out,
-                    };
-                    self.ip(&packet, ip, whole)
-                }
-                None => Verdict::Drop(DropReason::FragmentBad),
-            },
-            Err(reason) => Verdict::Drop(reason),
-        };
-        let verdict = match verdict {
-            Verdict::Forward if datagram != before => Verdict::Drop(DropReason::HelperFragment),
-            other => other,
-        };
-        match verdict {
-            Verdict::Forward => {
-                // All of them leave through `out`; the present one counts as held until then.
-                let released = fragments.into_iter().map(|frame| OutFrame {
-                    to: side.other(),
-                    origin: Origin::Released,
-                    frame,
-                });
-                // What the helper let go comes behind the datagram that filled its gap.
-                out.frames.splice(0..0, released);
-                Verdict::Held
-            }
-            Verdict::Drop(reason) => {
-                fragments.pop(); // the present one: our caller counts it
-                fragments
-                    .iter()
-                    .for_each(|frame| discard(frame, reason, &self.counters));
-                Verdict::Drop(reason)
-            }
-            Verdict::Held => Verdict::Held,
-        }
+    #[inline]
+    fn key(&self, packet: &Packet) -> Option<(FlowKey, bool)> {
+        Some(self.shared.table.key(&Tuple::of(packet)?))
     }
 
     fn untracked(&mut self, packet: &Packet, passing: &Passing<'_>) -> Verdict {
@@ -193,7 +161,13 @@ impl Engine {
         verdict_of(outcome.drop)
     }
 
-    fn ip(&mut self, packet: &Packet, ip: &Ip, passing: Passing<'_>) -> Verdict {
+    fn ip(
+        &mut self,
+        packet: &Packet,
+        ip: &Ip,
+        key: Option<&(FlowKey, bool)>,
+        passing: Passing<'_>,
+    ) -> Verdict {
         if packet.ether.ethertype == ETHERTYPE_IPV4 {
             let header = ip_header(passing.frame, packet);
             if !checksum::ipv4_header_is_right(header) {
@@ -210,14 +184,13 @@ impl Engine {
                 }
             }
         }
-        let Some(tuple) = Tuple::of(packet) else {
+        let Some(&(key, from_low)) = key else {
             return Verdict::Drop(DropReason::IcmpUnrelated);
         };
-        self.note(|trace| trace.tuple = Some(tuple));
+        self.note(|trace| trace.tuple = Tuple::of(packet));
         if has_tcp_flags(packet, STATE_CHANGING_FLAGS) && !checksum_holds(&passing, ip) {
             return Verdict::Drop(DropReason::ChecksumBad);
         }
-        let (key, from_low) = self.shared.table.key(&tuple);
         for _ in 0..MAX_RACES {
             match self.find(&key, from_low, packet, ip, &passing) {
                 Found::Packet(tracked, link, cached) => {
@@ -239,6 +212,9 @@ impl Engine {
                 }
                 Found::Nothing => {}
             }
+            let Some(tuple) = Tuple::of(packet) else {
+                break;
+            };
             if let Some(verdict) = self.begin(key, from_low, &tuple, packet, ip, &passing) {
                 return self.missed_range(verdict, &tuple, packet, passing);
             }

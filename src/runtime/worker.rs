@@ -18,7 +18,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::conntrack::Time;
-use crate::engine::{Engine, Origin, Out, OutFrame, Verdict};
+use crate::engine::{Engine, Origin, Out, OutFrame, Parsed, Verdict};
 use crate::io::{BATCH_FRAMES, Port, Received, Sent};
 use crate::observe::{Counters, DropReason};
 use crate::wire::{Meta, Side, VNET_HEADER_BYTES};
@@ -58,11 +58,22 @@ impl Default for Polling {
     }
 }
 
-/// Who decides on frames: the engine, or nobody.
+/// Who decides on frames: the engine, or nobody. Of a batch all frames are parsed, then all are
+/// fetched, then all are judged; see [`Engine::parse`].
 pub trait Judge: Send {
-    /// As [`Engine::process`], which says who counts what.
+    /// A frame as it was understood.
+    type Parsed: Send + std::fmt::Debug;
+
+    /// As [`Engine::parse`].
+    fn parse(&self, frame: &[u8]) -> Self::Parsed;
+
+    /// As [`Engine::fetch`].
+    fn fetch(&self, parsed: &Self::Parsed);
+
+    /// As [`Engine::judge`], which says who counts what.
     fn judge(
         &mut self,
+        parsed: &Self::Parsed,
         side: Side,
         frame: &mut [u8],
         meta: &Meta,
@@ -72,15 +83,29 @@ pub trait Judge: Send {
 }
 
 impl Judge for Engine {
+    type Parsed = Parsed;
+
+    #[inline]
+    fn parse(&self, frame: &[u8]) -> Parsed {
+        Engine::parse(self, frame)
+    }
+
+    #[inline]
+    fn fetch(&self, parsed: &Parsed) {
+        Engine::fetch(self, parsed);
+    }
+
+    #[inline]
     fn judge(
         &mut self,
+        parsed: &Parsed,
         side: Side,
         frame: &mut [u8],
         meta: &Meta,
         now: Time,
         out: &mut Out,
     ) -> Verdict {
-        self.process(side, frame, meta, now, out)
+        Engine::judge(self, parsed, side, frame, meta, now, out)
     }
 }
 
@@ -99,7 +124,21 @@ impl Passthrough {
 }
 
 impl Judge for Passthrough {
-    fn judge(&mut self, side: Side, frame: &mut [u8], _: &Meta, _: Time, _: &mut Out) -> Verdict {
+    type Parsed = ();
+
+    fn parse(&self, _: &[u8]) {}
+
+    fn fetch(&self, (): &()) {}
+
+    fn judge(
+        &mut self,
+        (): &(),
+        side: Side,
+        frame: &mut [u8],
+        _: &Meta,
+        _: Time,
+        _: &mut Out,
+    ) -> Verdict {
         self.counters.received(side.index(), frame.len());
         Verdict::Forward
     }
@@ -107,17 +146,19 @@ impl Judge for Passthrough {
 
 /// One worker: both ports as it has them, who judges, and its own block of counters.
 #[derive(Debug)]
-pub struct Worker<P, J> {
+pub struct Worker<P, J: Judge> {
     ports: [P; 2],
     judge: J,
     counters: Arc<Counters>,
     polling: Polling,
-    scratch: Scratch,
+    scratch: Scratch<J::Parsed>,
 }
 
 /// Used again for each batch, so that none of it is allocated anew.
 #[derive(Debug)]
-struct Scratch {
+struct Scratch<T> {
+    /// The frames of the batch; none where one can't be used.
+    parsed: Vec<Option<T>>,
     /// For each frame of the batch whether it is to be forwarded.
     forward: [bool; BATCH_FRAMES],
     out: Out,
@@ -143,6 +184,7 @@ impl<P: Port, J: Judge> Worker<P, J> {
     #[must_use]
     pub fn new(ports: [P; 2], judge: J, counters: Arc<Counters>, polling: Polling) -> Self {
         let scratch = Scratch {
+            parsed: Vec::with_capacity(BATCH_FRAMES),
             forward: [false; BATCH_FRAMES],
             out: Out::default(),
             beside: Vec::with_capacity(BATCH_FRAMES),
@@ -255,17 +297,33 @@ impl<P: Port, J: Judge> Worker<P, J> {
             return Ok(0);
         }
         let Scratch {
+            parsed,
             forward,
             out,
             beside,
             results,
         } = &mut self.scratch;
-        for (index, forward) in forward.iter_mut().enumerate().take(count) {
-            *forward = match from.frame(index) {
-                Received::Frame(frame, meta) => {
-                    self.judge.judge(side, frame, &meta, now, out) == Verdict::Forward
+        parsed.clear();
+        parsed.extend((0..count).map(|index| match from.frame(index) {
+            Received::Frame(frame, _) => Some(self.judge.parse(frame)),
+            Received::Unusable { .. } => None,
+        }));
+        for parsed in parsed.iter().flatten() {
+            self.judge.fetch(parsed);
+        }
+        for (index, (forward, parsed)) in forward.iter_mut().zip(&*parsed).enumerate() {
+            *forward = match (from.frame(index), parsed) {
+                (Received::Frame(frame, meta), Some(parsed)) => {
+                    let verdict = self.judge.judge(parsed, side, frame, &meta, now, out);
+                    verdict == Verdict::Forward
                 }
-                Received::Unusable { reason, bytes } => {
+                (Received::Frame(frame, _), None) => {
+                    debug_assert!(false, "a frame that was unusable a moment ago");
+                    self.counters.received(side.index(), frame.len());
+                    self.counters.dropped(DropReason::RxCut, frame.len());
+                    false
+                }
+                (Received::Unusable { reason, bytes }, _) => {
                     self.counters.received(side.index(), bytes);
                     self.counters.dropped(reason, bytes);
                     false

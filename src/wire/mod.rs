@@ -19,6 +19,7 @@ mod frame;
 mod ipv4;
 mod ipv6;
 mod l4;
+mod prefetch;
 pub mod reset;
 
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ pub use ether::{
 };
 pub use frame::{ChecksumState, Meta, OwnedFrame, Side, VNET_HEADER_BYTES};
 pub use l4::{Icmp, L4, TcpFlags, TcpSegment, Udp};
+pub use prefetch::prefetch;
 
 use crate::observe::DropReason;
 

@@ -323,7 +323,21 @@ struct Recorder {
 }
 
 impl Judge for Recorder {
-    fn judge(&mut self, side: Side, frame: &mut [u8], _: &Meta, _: Time, _: &mut Out) -> Verdict {
+    type Parsed = ();
+
+    fn parse(&self, _: &[u8]) {}
+
+    fn fetch(&self, (): &()) {}
+
+    fn judge(
+        &mut self,
+        (): &(),
+        side: Side,
+        frame: &mut [u8],
+        _: &Meta,
+        _: Time,
+        _: &mut Out,
+    ) -> Verdict {
         self.counters.received(side.index(), frame.len());
         let udp = frame.len() > 42 && frame[12..15] == [8, 0, 0x45] && frame[23] == 17;
         if udp {
@@ -482,8 +496,15 @@ fn the_hosts_own_stack_is_silent_and_speaks_again_afterwards() {
 struct StopAtOnce(Passthrough, Arc<AtomicBool>);
 
 impl Judge for StopAtOnce {
+    type Parsed = ();
+
+    fn parse(&self, _: &[u8]) {}
+
+    fn fetch(&self, (): &()) {}
+
     fn judge(
         &mut self,
+        parsed: &(),
         side: Side,
         frame: &mut [u8],
         meta: &Meta,
@@ -491,7 +512,7 @@ impl Judge for StopAtOnce {
         out: &mut Out,
     ) -> Verdict {
         self.1.store(true, Ordering::Relaxed);
-        self.0.judge(side, frame, meta, now, out)
+        self.0.judge(parsed, side, frame, meta, now, out)
     }
 }
 

@@ -13,6 +13,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use super::cursor::{Cursor, Layout, SlotOffset};
 use super::socket;
 use crate::io::BATCH_FRAMES;
+use crate::wire::prefetch;
 
 /// What the kernel says of a frame in its slot.
 pub(super) type Header = libc::tpacket2_hdr;
@@ -20,6 +21,7 @@ pub(super) type Header = libc::tpacket2_hdr;
 /// Slots ahead of the current one whose first cache lines are fetched. They were written by
 /// another core.
 const PREFETCH_SLOTS: usize = 4;
+const PREFETCH_LINES: usize = 3;
 
 /// A mapped TPACKET_V2 ring and the socket it belongs to.
 ///
@@ -107,9 +109,7 @@ impl Ring {
     pub(super) fn prefetch(&self, index: usize) {
         if let Some(slot) = self.taken_slot(index + PREFETCH_SLOTS) {
             // The header is in the first line, the frame begins at its end or in the second.
-            for line in [0, 64, 128] {
-                prefetch(self.memory.at(slot), line);
-            }
+            prefetch(self.memory.at(slot).as_ptr(), PREFETCH_LINES);
         }
     }
 
@@ -181,14 +181,3 @@ impl Drop for Memory {
         );
     }
 }
-
-#[cfg(target_arch = "x86_64")]
-fn prefetch(slot: NonNull<u8>, offset_bytes: usize) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a prefetch reads nothing that a program could see and can't fault; SSE is part of
-    // x86_64.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(slot.as_ptr().wrapping_add(offset_bytes).cast()) }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn prefetch(_slot: NonNull<u8>, _offset_bytes: usize) {}

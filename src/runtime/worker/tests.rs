@@ -23,8 +23,20 @@ const REWRITTEN: u8 = 0x44;
 const GENERATED: u8 = 0x99;
 
 impl Judge for Scripted {
+    /// The first byte.
+    type Parsed = u8;
+
+    fn parse(&self, frame: &[u8]) -> u8 {
+        frame[0]
+    }
+
+    fn fetch(&self, parsed: &u8) {
+        assert_ne!(*parsed, REWRITTEN, "all are fetched before one is judged");
+    }
+
     fn judge(
         &mut self,
+        parsed: &u8,
         side: Side,
         frame: &mut [u8],
         meta: &Meta,
@@ -32,7 +44,8 @@ impl Judge for Scripted {
         out: &mut Out,
     ) -> Verdict {
         self.counters.received(side.index(), frame.len());
-        match frame[0] {
+        assert_eq!(*parsed, frame[0], "another frame's");
+        match *parsed {
             DROP => {
                 self.counters.dropped(DropReason::RuleDrop, frame.len());
                 return Verdict::Drop(DropReason::RuleDrop);
@@ -66,7 +79,7 @@ impl Judge for Scripted {
     }
 }
 
-struct Bench<J> {
+struct Bench<J: Judge> {
     worker: Worker<MemoryPort, J>,
     wires: [MemoryWire; 2],
     counters: Arc<Counters>,
