@@ -80,7 +80,7 @@ pub struct Tcp {
     repeats: u8,
     /// The newest segment closed the sender's window.
     closed_window: bool,
-    /// The newest segment without SYN or RST, mixed into one number.
+    /// The newest segment without SYN or RST, mixed into one number; 0 if it carries nothing.
     newest: u32,
     peers: [Peer; 2],
     stray_syn: Option<StraySyn>,
@@ -370,18 +370,22 @@ impl Tcp {
     /// carries something counts: acknowledgments repeat for many reasons, and forged SYNs make an end
     /// send them (RFC 5961 section 4).
     fn note_repeats(&mut self, direction: Direction, segment: &TcpSegment) {
+        self.closed_window = segment.window == 0;
+        if segment.seq_len() == 0 {
+            (self.repeats, self.newest) = (0, 0);
+            return;
+        }
         let mix = |number: u32, more: u32| (number ^ more).wrapping_mul(0x9e37_79b1).rotate_left(7);
         let direction = direction as u32;
         let end = segment.seq.wrapping_add(segment.seq_len());
         let newest = [end, segment.ack, u32::from(segment.window), direction]
             .into_iter()
             .fold(segment.seq, mix);
-        self.repeats = match segment.seq_len() > 0 && newest == self.newest {
+        self.repeats = match newest == self.newest {
             true => self.repeats.saturating_add(1),
             false => 0,
         };
         self.newest = newest;
-        self.closed_window = segment.window == 0;
     }
 
     fn data(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {

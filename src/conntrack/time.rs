@@ -31,10 +31,10 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Time;
 
+    #[inline]
     fn add(self, duration: Duration) -> Time {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Time {
-            nanos: self.nanos.saturating_add(nanos),
+            nanos: self.nanos.saturating_add(nanos(duration)),
         }
     }
 }
@@ -42,10 +42,18 @@ impl Add<Duration> for Time {
 impl Sub<Duration> for Time {
     type Output = Time;
 
+    #[inline]
     fn sub(self, duration: Duration) -> Time {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Time {
-            nanos: self.nanos.saturating_sub(nanos),
+            nanos: self.nanos.saturating_sub(nanos(duration)),
         }
     }
+}
+
+/// In 64 bits, which end after 584 years.
+#[inline]
+fn nanos(duration: Duration) -> u64 {
+    const NANOS_PER_SECOND: u64 = 1_000_000_000;
+    let seconds = duration.as_secs().saturating_mul(NANOS_PER_SECOND);
+    seconds.saturating_add(u64::from(duration.subsec_nanos()))
 }

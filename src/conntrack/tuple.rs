@@ -116,7 +116,15 @@ impl FlowKey {
         let bit = |id: u16| u8::from(id & SERVICE_TAG != 0);
         let service_tags = bit(outer) << 1 | bit(inner);
         let mut state = hasher.build_hasher();
-        words.iter().for_each(|&word| state.write_u64(word));
+        let [a, b, c, d, last] = words;
+        if c == 0 && d == u64::MAX {
+            state.write_u64(a << 32 | b);
+        } else {
+            [a, b, c, d]
+                .into_iter()
+                .for_each(|word| state.write_u64(word));
+        }
+        state.write_u64(last);
         if service_tags != 0 {
             state.write_u8(service_tags);
         }

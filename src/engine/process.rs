@@ -29,9 +29,11 @@ pub struct Engine {
 }
 
 /// A frame as [`Engine::parse`] understood it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Parsed {
-    packet: Result<Packet, DropReason>,
+    packet: Packet,
+    /// Why it can't be judged, if it can't.
+    refused: Option<DropReason>,
     /// The name of its flow, and whether it comes from the lower end; of what can have one.
     key: Option<(FlowKey, bool)>,
 }
@@ -81,7 +83,8 @@ impl Engine {
         now: Time,
         out: &mut Out,
     ) -> Verdict {
-        let parsed = self.parse(frame);
+        let mut parsed = Parsed::default();
+        self.parse(frame, &mut parsed);
         self.judge(&parsed, side, frame, meta, now, out)
     }
 
@@ -89,14 +92,15 @@ impl Engine {
     /// batch parses all of it, then calls [`Engine::fetch`] for each frame, then judges each: memory
     /// works on many flows at once then.
     #[inline]
-    #[must_use]
-    pub fn parse(&self, frame: &[u8]) -> Parsed {
-        let packet = crate::wire::parse(frame);
-        let key = packet.as_ref().ok().and_then(|packet| self.key(packet));
-        if let Some((key, _)) = &key {
+    pub fn parse(&self, frame: &[u8], parsed: &mut Parsed) {
+        parsed.refused = crate::wire::parse_into(frame, &mut parsed.packet).err();
+        parsed.key = match parsed.refused {
+            None => self.key(&parsed.packet),
+            Some(_) => None,
+        };
+        if let Some((key, _)) = &parsed.key {
             self.shared.table.fetch_bucket(key);
         }
-        Parsed { packet, key }
     }
 
     /// Has the frame's flow fetched, some time after [`Engine::parse`].
@@ -125,23 +129,20 @@ impl Engine {
             self.rules = self.shared.rules.load_full();
         }
         self.note(|trace| *trace = Trace::default());
-        let verdict = match &parsed.packet {
-            Ok(packet) => {
-                let passing = Passing {
-                    side,
-                    frame,
-                    meta,
-                    is_assembled: false,
-                    now,
-                    out,
-                };
-                match &packet.ip {
-                    Some(ip) if ip.fragment.is_some() => self.fragment(packet, passing),
-                    Some(ip) => self.ip(packet, ip, parsed.key.as_ref(), passing),
-                    None => self.untracked(packet, &passing),
-                }
-            }
-            Err(reason) => Verdict::Drop(*reason),
+        let packet = &parsed.packet;
+        let passing = Passing {
+            side,
+            frame,
+            meta,
+            is_assembled: false,
+            now,
+            out,
+        };
+        let verdict = match (parsed.refused, &packet.ip) {
+            (Some(reason), _) => Verdict::Drop(reason),
+            (None, Some(ip)) if ip.fragment.is_some() => self.fragment(packet, passing),
+            (None, Some(ip)) => self.ip(packet, ip, parsed.key.as_ref(), passing),
+            (None, None) => self.untracked(packet, &passing),
         };
         match verdict {
             Verdict::Forward => {}
@@ -156,11 +157,14 @@ impl Engine {
         Some(self.shared.table.key(&Tuple::of(packet)?))
     }
 
+    #[inline(never)]
     fn untracked(&mut self, packet: &Packet, passing: &Passing<'_>) -> Verdict {
         let outcome = self.ask(packet, passing, CtState::Untracked, Direction::Original);
         verdict_of(outcome.drop)
     }
 
+    // Into its caller, which has everything at hand; what is seldom is apart from it.
+    #[inline(always)]
     fn ip(
         &mut self,
         packet: &Packet,
@@ -184,45 +188,68 @@ impl Engine {
                 }
             }
         }
-        let Some(&(key, from_low)) = key else {
+        let Some((key, from_low)) = key else {
             return Verdict::Drop(DropReason::IcmpUnrelated);
         };
         self.note(|trace| trace.tuple = Tuple::of(packet));
         if has_tcp_flags(packet, STATE_CHANGING_FLAGS) && !checksum_holds(&passing, ip) {
             return Verdict::Drop(DropReason::ChecksumBad);
         }
+        match self.find(key, *from_low, packet, ip, &passing) {
+            Found::Packet(tracked, link, cached) => {
+                self.known(key, &tracked, link, cached, packet, passing)
+            }
+            found => self.not_known(found, key, *from_low, packet, ip, passing),
+        }
+    }
+
+    /// A packet whose flow is not there, or is over.
+    // Apart from the way of packets of flows that are there, which is to be short.
+    #[inline(never)]
+    fn not_known(
+        &mut self,
+        mut found: Found,
+        key: &FlowKey,
+        from_low: bool,
+        packet: &Packet,
+        ip: &Ip,
+        passing: Passing<'_>,
+    ) -> Verdict {
         for _ in 0..MAX_RACES {
-            match self.find(&key, from_low, packet, ip, &passing) {
+            let may_begin = match found {
                 Found::Packet(tracked, link, cached) => {
-                    return self.known(&key, &tracked, link, cached, packet, passing);
+                    return self.known(key, &tracked, link, cached, packet, passing);
                 }
                 Found::WrongSide => return Verdict::Drop(DropReason::WrongSide),
                 Found::BadChecksum => return Verdict::Drop(DropReason::ChecksumBad),
                 Found::Expired => {
                     // It may be needed for longer than it was promised: look again.
-                    self.shared.expire(&key, passing.now, &self.counters);
-                    continue;
+                    self.shared.expire(key, passing.now, &self.counters);
+                    false
                 }
                 Found::Reopen => {
-                    if let Some(removed) = self.shared.table.remove_if(&key, is_closed) {
+                    if let Some(removed) = self.shared.table.remove_if(key, is_closed) {
                         let why = "its ports were used for another connection";
                         self.shared
                             .flow_gone(&removed, why, passing.now, &self.counters);
                     }
+                    true
                 }
-                Found::Nothing => {}
-            }
-            let Some(tuple) = Tuple::of(packet) else {
-                break;
+                Found::Nothing => true,
             };
-            if let Some(verdict) = self.begin(key, from_low, &tuple, packet, ip, &passing) {
+            if may_begin
+                && let Some(tuple) = Tuple::of(packet)
+                && let Some(verdict) = self.begin(*key, from_low, &tuple, packet, ip, &passing)
+            {
                 return self.missed_range(verdict, &tuple, packet, passing);
             }
+            found = self.find(key, from_low, packet, ip, &passing);
         }
         Verdict::Drop(DropReason::TableFull)
     }
 
     /// The one look-up of a packet: finds its flow, moves it, and takes a copy of what decides.
+    #[inline(always)]
     fn find(
         &self,
         key: &FlowKey,
@@ -263,6 +290,7 @@ impl Engine {
     }
 
     /// A packet of a tracked flow.
+    #[inline(always)]
     #[allow(clippy::too_many_arguments)] // all that the look-up told, and the packet
     fn known(
         &mut self,
@@ -425,6 +453,7 @@ impl Engine {
     }
 
     /// An ICMP error: it is about the flow whose packet it quotes, or about nothing.
+    #[inline(never)]
     fn icmp_error(&mut self, packet: &Packet, ip: &Ip, passing: &Passing<'_>) -> Verdict {
         const ICMP_HEADER_BYTES: usize = 8;
         if !checksum_holds(passing, ip) {
@@ -459,11 +488,13 @@ impl Engine {
 
     /// A packet that is invalid to connection tracking: rules may accept it, else the reason is
     /// what connection tracking found.
+    #[inline(never)]
     fn invalid(&mut self, packet: &Packet, passing: &Passing<'_>, why: DropReason) -> Verdict {
         let outcome = self.ask(packet, passing, CtState::Invalid, Direction::Original);
         verdict_of(outcome.drop.map(|_| why))
     }
 
+    #[inline(never)]
     fn ask_and_keep(
         &mut self,
         key: &FlowKey,

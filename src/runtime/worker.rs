@@ -62,10 +62,10 @@ impl Default for Polling {
 /// fetched, then all are judged; see [`Engine::parse`].
 pub trait Judge: Send {
     /// A frame as it was understood.
-    type Parsed: Send + std::fmt::Debug;
+    type Parsed: Default + Send + std::fmt::Debug;
 
     /// As [`Engine::parse`].
-    fn parse(&self, frame: &[u8]) -> Self::Parsed;
+    fn parse(&self, frame: &[u8], parsed: &mut Self::Parsed);
 
     /// As [`Engine::fetch`].
     fn fetch(&self, parsed: &Self::Parsed);
@@ -86,8 +86,8 @@ impl Judge for Engine {
     type Parsed = Parsed;
 
     #[inline]
-    fn parse(&self, frame: &[u8]) -> Parsed {
-        Engine::parse(self, frame)
+    fn parse(&self, frame: &[u8], parsed: &mut Parsed) {
+        Engine::parse(self, frame, parsed);
     }
 
     #[inline]
@@ -126,7 +126,7 @@ impl Passthrough {
 impl Judge for Passthrough {
     type Parsed = ();
 
-    fn parse(&self, _: &[u8]) {}
+    fn parse(&self, _: &[u8], (): &mut ()) {}
 
     fn fetch(&self, (): &()) {}
 
@@ -157,8 +157,8 @@ pub struct Worker<P, J: Judge> {
 /// Used again for each batch, so that none of it is allocated anew.
 #[derive(Debug)]
 struct Scratch<T> {
-    /// The frames of the batch; none where one can't be used.
-    parsed: Vec<Option<T>>,
+    /// The frames of the batch, where they can be used.
+    parsed: [T; BATCH_FRAMES],
     /// For each frame of the batch whether it is to be forwarded.
     forward: [bool; BATCH_FRAMES],
     out: Out,
@@ -184,7 +184,7 @@ impl<P: Port, J: Judge> Worker<P, J> {
     #[must_use]
     pub fn new(ports: [P; 2], judge: J, counters: Arc<Counters>, polling: Polling) -> Self {
         let scratch = Scratch {
-            parsed: Vec::with_capacity(BATCH_FRAMES),
+            parsed: std::array::from_fn(|_| J::Parsed::default()),
             forward: [false; BATCH_FRAMES],
             out: Out::default(),
             beside: Vec::with_capacity(BATCH_FRAMES),
@@ -303,27 +303,22 @@ impl<P: Port, J: Judge> Worker<P, J> {
             beside,
             results,
         } = &mut self.scratch;
-        parsed.clear();
-        parsed.extend((0..count).map(|index| match from.frame(index) {
-            Received::Frame(frame, _) => Some(self.judge.parse(frame)),
-            Received::Unusable { .. } => None,
-        }));
-        for parsed in parsed.iter().flatten() {
+        for (index, parsed) in parsed.iter_mut().enumerate().take(count) {
+            if let Received::Frame(frame, _) = from.frame(index) {
+                self.judge.parse(frame, parsed);
+            }
+        }
+        for parsed in parsed.iter().take(count) {
             self.judge.fetch(parsed);
         }
-        for (index, (forward, parsed)) in forward.iter_mut().zip(&*parsed).enumerate() {
-            *forward = match (from.frame(index), parsed) {
-                (Received::Frame(frame, meta), Some(parsed)) => {
+        let each = forward.iter_mut().zip(&*parsed).enumerate();
+        for (index, (forward, parsed)) in each.take(count) {
+            *forward = match from.frame(index) {
+                Received::Frame(frame, meta) => {
                     let verdict = self.judge.judge(parsed, side, frame, &meta, now, out);
                     verdict == Verdict::Forward
                 }
-                (Received::Frame(frame, _), None) => {
-                    debug_assert!(false, "a frame that was unusable a moment ago");
-                    self.counters.received(side.index(), frame.len());
-                    self.counters.dropped(DropReason::RxCut, frame.len());
-                    false
-                }
-                (Received::Unusable { reason, bytes }, _) => {
+                Received::Unusable { reason, bytes } => {
                     self.counters.received(side.index(), bytes);
                     self.counters.dropped(reason, bytes);
                     false

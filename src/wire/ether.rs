@@ -68,11 +68,11 @@ impl EtherHeader {
     }
 }
 
-#[inline]
-pub(super) fn parse(frame: &[u8]) -> Result<EtherHeader, DropReason> {
+#[inline(always)]
+pub(super) fn parse(frame: &[u8], header: &mut EtherHeader) -> Result<(), DropReason> {
     let cut = DropReason::FrameTruncated;
     let &[a, b, c, d, e, f, g, h, i, j, k, l] = frame.first_chunk::<MACS_BYTES>().ok_or(cut)?;
-    let mut header = EtherHeader {
+    *header = EtherHeader {
         dst: [a, b, c, d, e, f],
         src: [g, h, i, j, k, l],
         ..EtherHeader::default()
@@ -83,7 +83,7 @@ pub(super) fn parse(frame: &[u8]) -> Result<EtherHeader, DropReason> {
         if !matches!(ethertype, TPID_8021Q | TPID_8021AD | TPID_QINQ_OLD) {
             header.ethertype = ethertype;
             header.payload_offset = at + 2;
-            return Ok(header);
+            return Ok(());
         }
         let slot = header
             .vlan_tci

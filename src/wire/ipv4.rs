@@ -12,8 +12,8 @@ const OPTION_LSRR: u8 = 131;
 const OPTION_SSRR: u8 = 137;
 
 /// RFC 791 section 3.1.
-#[inline]
-pub(super) fn parse(frame: &[u8], at: usize) -> Result<Ip, DropReason> {
+#[inline(always)]
+pub(super) fn parse(frame: &[u8], at: usize, ip: &mut Option<Ip>) -> Result<(), DropReason> {
     let header = Header::of(frame, at)?;
     let total = usize::from(header.be16(2));
     if total == 0 {
@@ -48,7 +48,8 @@ pub(super) fn parse(frame: &[u8], at: usize) -> Result<Ip, DropReason> {
     } else {
         (None, l4::parse(frame, l4_offset, end, header.protocol())?)
     };
-    Ok(header.ip(at, at..end, fragment, l4))
+    *ip = Some(header.ip(at, at..end, fragment, l4));
+    Ok(())
 }
 
 pub(super) fn parse_quoted(quote: &[u8]) -> Option<Ip> {

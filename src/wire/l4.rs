@@ -120,7 +120,7 @@ const ICMP_BYTES: usize = 8;
 const MAX_WINDOW_SCALE: u8 = 14;
 
 /// Parses the transport header at `at`; the datagram ends at `end`.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(frame: &[u8], at: usize, end: usize, protocol: u8) -> Result<L4, DropReason> {
     let bytes = frame.get(..end).unwrap_or_default();
     match protocol {
@@ -167,6 +167,7 @@ pub(super) fn parse_quoted(quote: &[u8], at: usize, protocol: u8) -> Option<L4> 
     })
 }
 
+#[inline(always)]
 fn tcp(bytes: &[u8], at: usize) -> Result<TcpSegment, DropReason> {
     let bad = DropReason::TcpHeaderBad;
     let header: &[u8; TCP_MIN_BYTES] = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(bad)?;
@@ -235,6 +236,7 @@ fn tcp_options(mut bytes: &[u8], segment: &mut TcpSegment) {
     }
 }
 
+#[inline(always)]
 fn udp(bytes: &[u8], at: usize) -> Option<Udp> {
     bytes.get(at..at + UDP_BYTES)?;
     Some(Udp {

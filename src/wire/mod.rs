@@ -49,7 +49,7 @@ pub mod proto {
 }
 
 /// Everything that the rest of lotus knows of a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
     /// Link layer: addresses, tags, the ethertype behind the tags.
     pub ether: EtherHeader,
@@ -126,17 +126,31 @@ impl Ip {
 /// # Errors
 ///
 /// The reason for which a frame that cannot be judged must be dropped.
-// A packet is some 200 bytes: it is made where it is used, not moved there.
-#[inline(always)]
 pub fn parse(frame: &[u8]) -> Result<Packet, DropReason> {
-    let ether = ether::parse(frame)?;
-    let at = ether.payload_offset;
-    let ip = match ether.ethertype {
-        ETHERTYPE_IPV4 => Some(ipv4::parse(frame, at)?),
-        ETHERTYPE_IPV6 => Some(ipv6::parse(frame, at)?),
-        _ => None,
-    };
-    Ok(Packet { ether, ip })
+    let mut packet = Packet::default();
+    parse_into(frame, &mut packet)?;
+    Ok(packet)
+}
+
+/// As [`parse`], into a packet that is there already, which spares the moving of some 200 bytes.
+/// After an error it holds what was read until then.
+///
+/// # Errors
+///
+/// As [`parse`].
+#[inline]
+pub fn parse_into(frame: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
+    packet.ip = None;
+    ether::parse(frame, &mut packet.ether)?;
+    let at = packet.ether.payload_offset;
+    match packet.ether.ethertype {
+        ETHERTYPE_IPV4 => ipv4::parse(frame, at, &mut packet.ip),
+        ETHERTYPE_IPV6 => {
+            packet.ip = Some(ipv6::parse(frame, at)?);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Parses the packet that an ICMP error quotes: a header and at least eight bytes of transport.

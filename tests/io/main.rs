@@ -325,7 +325,7 @@ struct Recorder {
 impl Judge for Recorder {
     type Parsed = ();
 
-    fn parse(&self, _: &[u8]) {}
+    fn parse(&self, _: &[u8], (): &mut ()) {}
 
     fn fetch(&self, (): &()) {}
 
@@ -498,7 +498,7 @@ struct StopAtOnce(Passthrough, Arc<AtomicBool>);
 impl Judge for StopAtOnce {
     type Parsed = ();
 
-    fn parse(&self, _: &[u8]) {}
+    fn parse(&self, _: &[u8], (): &mut ()) {}
 
     fn fetch(&self, (): &()) {}
 

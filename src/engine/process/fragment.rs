@@ -9,6 +9,7 @@ use crate::wire::{ETHERTYPE_IPV4, Meta, Packet, checksum};
 
 impl Engine {
     /// Holds a fragment, or judges the datagram that it completes.
+    #[inline(never)]
     pub(super) fn fragment(&mut self, packet: &Packet, passing: Passing<'_>) -> Verdict {
         let Passing {
             side,

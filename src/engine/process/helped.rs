@@ -23,6 +23,7 @@ impl Engine {
     }
 
     /// A segment of a control connection: its session, and the number of the helper's settings.
+    #[inline(never)]
     #[allow(clippy::too_many_arguments)] // all that is known of it
     pub(super) fn control(
         &mut self,
@@ -235,6 +236,7 @@ impl Engine {
     }
 
     /// A segment of a data connection.
+    #[inline]
     pub(super) fn data(
         &mut self,
         id: u64,

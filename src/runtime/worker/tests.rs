@@ -26,8 +26,8 @@ impl Judge for Scripted {
     /// The first byte.
     type Parsed = u8;
 
-    fn parse(&self, frame: &[u8]) -> u8 {
-        frame[0]
+    fn parse(&self, frame: &[u8], parsed: &mut u8) {
+        *parsed = frame[0];
     }
 
     fn fetch(&self, parsed: &u8) {
