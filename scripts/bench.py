@@ -221,22 +221,22 @@ def arrived():
     return int(re.search(r"packets (\d+)", listing)[1])
 
 
-def flood(seconds):
-    return json.loads(on(CLIENT, "taskset", "-c", GENERATOR_CORE, os.environ["FLOOD"], "client0",
+def send(seconds):
+    return json.loads(on(CLIENT, "taskset", "-c", GENERATOR_CORE, os.environ["PKTGEN"], "send", "client0",
                          "--secs", seconds, "--flows", FLOWS, "--size", 64))
 
 
 def udp(seconds):
     """Thousands of frames a second that arrive, and that were sent."""
     on(SERVER, "nft", "-f", "-", input=COUNTER)
-    flood(WARM_UP_SECS)
+    send(WARM_UP_SECS)
     return {**rate(seconds, WHOLE), **with_half_a_core(lambda: rate(seconds, HALF))}
 
 
 def rate(seconds, name):
     time.sleep(SETTLE_SECS)
     before = arrived()
-    sent = flood(seconds)
+    sent = send(seconds)
     time.sleep(SETTLE_SECS)
     received = (arrived() - before) / sent["secs"] / 1e3
     offered = sent["sent"] / sent["secs"] / 1e3

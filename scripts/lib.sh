@@ -168,6 +168,18 @@ need_lotus() {
   [ -x "$LOTUS" ] || die "no lotus at $LOTUS"
 }
 
+# need_generator NAME... builds those programs of benches/gen; sets GENERATORS to their folder.
+need_generator() {
+  local name
+  need_rust
+  for name in "$@"; do
+    say "cargo build --release --locked --example $name"
+    (cd "$ROOT" && as_owner cargo build --release --locked --example "$name") || die "the build failed"
+  done
+  # shellcheck disable=SC2034 # used by the scripts that source this
+  GENERATORS=${CARGO_TARGET_DIR:-$ROOT/target}/release/examples
+}
+
 need_namespaces() {
   local probe=lotus-probe-$$
   ip netns add "$probe" 2>/dev/null ||

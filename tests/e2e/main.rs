@@ -19,6 +19,7 @@
 mod dut;
 mod faults;
 mod ftp;
+mod generators;
 mod ledger;
 mod load;
 mod net;

@@ -16,6 +16,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
+use crate::generators;
+
 pub(crate) const CLIENT_MAC: &str = "02:00:00:00:00:10";
 pub(crate) const SERVER_MAC: &str = "02:00:00:00:00:20";
 
@@ -318,9 +320,8 @@ impl Lab {
         }
         self.address(Host::Client);
         self.fw.ip(&format!("link set {port} up"));
-        let mut command = ns.command(&generator("impair").display().to_string());
-        command.args(["one", "other"]).args(flags);
-        let mut proc = self.start(command, "impair");
+        let arguments = [&["one", "other"], flags].concat();
+        let mut proc = generators::start(self, &ns, "impair", &arguments);
         proc.wait_for("ready", Duration::from_secs(20));
         BadWire { proc, _ns: ns }
     }
@@ -393,27 +394,8 @@ pub(crate) struct BadWire {
 impl BadWire {
     /// Ends it; returns what it did to how many frames.
     pub(crate) fn stop(mut self) -> Value {
-        self.proc.stop();
-        let output = self.proc.output();
-        let last = output.lines().last().unwrap_or_default();
-        serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {output}"))
+        generators::stop(&mut self.proc)
     }
-}
-
-/// One of the programs in `benches/gen`, built like lotus.
-pub(crate) fn generator(name: &str) -> PathBuf {
-    let beside = || {
-        let lotus = Path::new(env!("CARGO_BIN_EXE_lotus"));
-        lotus.parent().expect("a folder").join("examples")
-    };
-    let folder = std::env::var_os("LOTUS_E2E_GENERATORS").map_or_else(beside, PathBuf::from);
-    let path = folder.join(name);
-    assert!(
-        path.is_file(),
-        "{} is not there; build it: cargo build --examples",
-        path.display()
-    );
-    path
 }
 
 /// The program under test: what cargo built for the tests, or what `LOTUS` names.

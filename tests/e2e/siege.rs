@@ -2,7 +2,6 @@
 //!
 //! `scripts/flood` runs the long versions and shows the figures.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::dut::{Config, Dut, Lotus, lotus_only, strict_rules};
 use crate::ftp::{Client, Mode, Server, Site, Transfer, Way};
-use crate::net::{Family, Host, Lab, Proc, SERVER_MAC, eventually, generator};
+use crate::generators::{self, report};
+use crate::net::{Family, Host, Lab, Proc, SERVER_MAC, eventually};
 
 /// Lets the generator's flows in.
 const RULE: &str =
@@ -285,18 +285,8 @@ fn most(lab: &Lab, lotus: &Lotus<'_>, flags: &[&str]) -> f64 {
 }
 
 fn start(lab: &Lab, host: Host, flags: &[&str]) -> Proc {
-    let mut command: Command = lab
-        .ns(host)
-        .command(&generator("flood").display().to_string());
-    command.arg(host.interface()).args(flags);
-    lab.start(command, "flood")
-}
-
-fn report(run: &mut Proc) -> Value {
-    let status = run.wait(Duration::from_secs(60));
-    let output = run.output();
-    assert!(status.success(), "{output}");
-    serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"))
+    let arguments = [&["send", host.interface()], flags].concat();
+    generators::start(lab, lab.ns(host), "pktgen", &arguments)
 }
 
 fn number(json: &Value, name: &str) -> f64 {

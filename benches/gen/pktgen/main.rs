@@ -1,0 +1,54 @@
+//! The traffic generator of `scripts/pktgen`, `scripts/bench` and the end-to-end tests, and the
+//! receiver that goes with it. Both use raw frames, so the addresses in them belong to no host,
+//! unless `--to` names one.
+//!
+//! * `flow` says which flows there are, `frame` what their frames look like, `stamp` what is
+//!   written into a frame so that the receiver can tell loss, order and age;
+//! * `send` and `sink` are the two subcommands, on the packet sockets of `socket`; `ring` is where
+//!   the receiver reads, `clock` the time of both.
+
+#[path = "../latency.rs"]
+mod latency;
+
+mod clock;
+mod flow;
+mod frame;
+mod ring;
+mod send;
+mod sink;
+mod socket;
+mod stamp;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Result;
+use clap::Parser;
+use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Sends frames out of an interface, or receives what another one of its kind sends. Prints what it
+/// did as one line of JSON; Ctrl-C ends it early.
+#[derive(Parser)]
+#[command(name = "pktgen")]
+enum Command {
+    Send(send::Arguments),
+    Sink(sink::Arguments),
+}
+
+fn main() -> Result<()> {
+    let command = Command::parse();
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    match command {
+        Command::Send(arguments) => print(&send::run(&arguments, &stop)?),
+        Command::Sink(arguments) => print(&sink::run(&arguments, &stop)?),
+    }
+}
+
+fn print(report: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(report)?);
+    Ok(())
+}
