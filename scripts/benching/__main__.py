@@ -1,0 +1,164 @@
+"""The command line of the benchmark."""
+import argparse
+import datetime
+import os
+import signal
+import sys
+
+from . import figures, hosts
+from .measures import MEASURES
+from .measures.case import Options
+
+OURS, PEERS = ["lotus", "passthrough"], ["bridge", "nft", "ovs", "ovs-afxdp", "testpmd",
+                                         "testpmd-afxdp"]
+
+
+def main():
+    parser, arguments = parsed()
+    if arguments.list:
+        return listing()
+    if arguments.replot:
+        return redrawn(arguments.replot)
+    if arguments.rounds < 1 or arguments.secs <= 0:
+        parser.error("--rounds and --secs must be positive")
+    if (os.cpu_count() or 1) < 2:
+        sys.exit("error: two cores are needed: one for the generator, one for the forwarder")
+    return measured(arguments)
+
+
+def parsed():
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="How fast lotus is, next to other forwarders, in network namespaces.",
+        epilog="Measures and forwarders: scripts/bench --list\n\n"
+               "  sudo scripts/bench --quick                     lotus alone, some minutes\n"
+               "  sudo scripts/bench --quick --peers             next to its peers\n"
+               "  sudo scripts/bench --only udp --forwarders lotus,testpmd --flows 1k,1M\n"
+               "  scripts/bench --replot target/bench/DATE       tables and pictures again")
+    parser.add_argument("--only", type=names("measure", MEASURES), metavar="MEASURE[,..]",
+                        help="these measures; default: all")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--forwarders", type=names("forwarder", OURS + PEERS), metavar="NAME[,..]",
+                       help="these forwarders; default: " + ",".join(OURS))
+    which.add_argument("--peers", action="store_true", help="all forwarders")
+    parser.add_argument("--quick", action="store_true",
+                        help="fewer sizes and flows, short measurements, 2 rounds: for a look")
+    parser.add_argument("--rounds", type=int, help="default 5")
+    parser.add_argument("--secs", type=float, help="length of one measurement, default 3")
+    parser.add_argument("--flows", type=flows, metavar="N[,..]",
+                        help="numbers of flows, default 1,1k,100k,1M")
+    parser.add_argument("--offloads-off", action="store_true",
+                        help="TCP bulk with offloads off for everybody, too")
+    parser.add_argument("--out", metavar="DIR", help="for the results, default target/bench/DATE")
+    parser.add_argument("--lock", default=f"{hosts.ROOT}/target/bench/measure.lock", metavar="FILE",
+                        help="held while measuring, so that two benchmarks take turns")
+    parser.add_argument("--list", action="store_true", help="list measures and forwarders")
+    parser.add_argument("--replot", metavar="DIR",
+                        help="make tables and pictures again from DIR/results.json")
+    arguments = parser.parse_args()
+    arguments.rounds = (2 if arguments.quick else 5) if arguments.rounds is None else arguments.rounds
+    arguments.secs = (1 if arguments.quick else 3) if arguments.secs is None else arguments.secs
+    if not arguments.flows:
+        arguments.flows = [1_000, 1_000_000] if arguments.quick else [1, 1_000, 100_000, 1_000_000]
+    return parser, arguments
+
+
+def names(kind, known):
+    def parse(text):
+        chosen = [name for name in text.split(",") if name]
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(
+                    f"no {kind} {name!r}; there are: {', '.join(known)}")
+        if not chosen:
+            raise argparse.ArgumentTypeError(f"no {kind} named; there are: {', '.join(known)}")
+        return list(dict.fromkeys(chosen))
+    return parse
+
+
+def flows(text):
+    try:
+        return [figures.flows_number(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def listing():
+    print("measures:")
+    for name, measure in MEASURES.items():
+        print(f"  {name:14} {measure.about}")
+    from .forwarders import FORWARDERS
+    print("\nforwarders (a * is in --peers only):")
+    for name in OURS + PEERS:
+        about = FORWARDERS[name].__doc__.split("\n")[0]
+        print(f"  {name:13}{'*' if name in PEERS else ' '} {about}")
+
+
+def redrawn(folder):
+    from . import plots, report
+    try:
+        results = report.load(folder)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {folder}: {error}")
+    finish(folder, results)
+
+
+def measured(arguments):
+    from . import report
+    from .campaign import Campaign
+    # So that an end by signal takes everything down, too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    folder = arguments.out or f"{hosts.ROOT}/target/bench/{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    for needed in (folder, os.path.dirname(os.path.abspath(arguments.lock))):
+        os.makedirs(needed, exist_ok=True)
+    hosts.clear_leftovers()
+    chosen = OURS + PEERS if arguments.peers else arguments.forwarders or OURS
+    options = Options(secs=arguments.secs, quick=arguments.quick, flows=arguments.flows,
+                      offloads_off=arguments.offloads_off)
+    campaign = Campaign([MEASURES[name] for name in arguments.only or MEASURES], chosen, options,
+                        arguments.rounds, arguments.lock)
+    if not campaign.units:
+        sys.exit("error: none of these forwarders takes part in any of these measures")
+    description = report.machine()
+    print("\n".join(f"{name}: {value}" for name, value in description.items()))
+    if os.getloadavg()[0] > 0.5:
+        print("warning: this machine is busy: the numbers will be worth little")
+    print(f"about {figures.duration(campaign.guess())}", flush=True)
+    try:
+        campaign.run()
+    finally:
+        # What there is when it is interrupted, too.
+        report.save(folder, description, campaign, chosen)
+        give_to_owner(arguments.out or f"{hosts.ROOT}/target/bench")
+    finish(folder, report.load(folder))
+    give_to_owner(arguments.out or f"{hosts.ROOT}/target/bench")
+    if campaign.failures:
+        sys.exit(f"error: {len(campaign.failures)} measurements failed; see results.md")
+
+
+def finish(folder, results):
+    from . import plots, report
+    text = report.markdown(results)
+    with open(f"{folder}/results.md", "w") as file:
+        file.write(text)
+    drawn = plots.draw(folder, results)
+    print(f"\n{text}\nwritten: {folder}: results.json, results.md, "
+          f"{', '.join(drawn) or 'no pictures'}")
+
+
+def give_to_owner(folder):
+    owner = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
+    if all(owner):
+        hosts.run("chown", "-R", ":".join(owner), folder)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")

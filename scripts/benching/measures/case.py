@@ -1,0 +1,111 @@
+"""What all measures have in common."""
+from dataclasses import dataclass, field
+
+from .. import figures
+
+# What a tracker has room for if a case needs no more: the kernel's default on machines of this
+# kind, and lotus's.
+CAPACITY = 262_144
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure: its measure and what sets it apart, such as size=64, flows=1000."""
+
+    measure: str
+    params: tuple
+
+    @staticmethod
+    def of(measure, **params):
+        return Case(measure, tuple(params.items()))
+
+    def __getitem__(self, key):
+        return dict(self.params)[key]
+
+    def get(self, key, default=None):
+        return dict(self.params).get(key, default)
+
+    def label(self):
+        return ", ".join(text for text in (label(*param) for param in self.params) if text)
+
+
+def label(key, value):
+    """A parameter for people."""
+    if key == "size":
+        return f"{value} B"
+    if key == "flows":
+        return f"{figures.flows_text(value)} flow" + ("s" if value != 1 else "")
+    if key == "ways":
+        return "both ways" if value == 2 else "one way"
+    if key == "core":
+        return "half a core" if value == "half" else "a core"
+    if key == "offloads":
+        return "offloads off" if value == "off" else ""
+    if key in ("rate", "bytes"):
+        # The case's name tells.
+        return ""
+    if key == "streams":
+        return f"{value} stream" + ("s" if value != 1 else "")
+    if key == "awake":
+        return "cores kept awake" if value else "cores left alone"
+    if key == "syns":
+        return f"{figures.flows_text(value)} SYNs/s beside" if value else "no flood"
+    return str(value)
+
+
+@dataclass
+class Options:
+    """What the command line says about how much is measured."""
+
+    secs: float = 3.0
+    quick: bool = False
+    flows: list = field(default_factory=lambda: [1, 1_000, 100_000, 1_000_000])
+    offloads_off: bool = False
+
+
+@dataclass
+class Bench:
+    """Where a case runs: a lab with a forwarder in it."""
+
+    lab: object
+    forwarder: object
+    secs: float
+
+
+class Measure:
+    """One kind of measurement."""
+
+    name = ""
+    about = ""
+    # Quantity: whether more of it is better, less of it is, or it only describes (None). Those
+    # with a direction are compared.
+    quantities = {}
+    # Frames written by the generator need no offloads, and everybody has them off; connections
+    # have them as the forwarder can.
+    raw_frames = False
+
+    def cases(self, options):
+        """In the order they run."""
+        raise NotImplementedError
+
+    def unfit(self, case, forwarder):
+        """Why a forwarder (its class) takes no part, if so."""
+
+    def offloads(self, case, forwarder):
+        return not self.raw_frames and case.get("offloads") != "off" and forwarder.offloads
+
+    def capacity(self, case):
+        return max(CAPACITY, 2 * case.get("flows", 0))
+
+    def guess_secs(self, case, options):
+        """About how long a case takes, to say how much time is left."""
+        return options.secs + 2
+
+    def run(self, case, bench):
+        """Quantities and their values."""
+        raise NotImplementedError
+
+
+def machine_seconds():
+    with open("/proc/stat") as file:
+        return figures.machine_seconds(file.read())
