@@ -12,6 +12,10 @@ from .measures.case import Options
 OURS, PEERS = ["lotus", "passthrough"], ["bridge", "nft", "ovs", "ovs-afxdp", "testpmd",
                                          "testpmd-afxdp"]
 
+# What the command line leaves open.
+THOROUGH = {"rounds": 5, "secs": 3, "flows": [1, 1_000, 100_000, 1_000_000]}
+QUICK = {"rounds": 1, "secs": 1, "flows": [1_000, 1_000_000]}
+
 
 def main():
     parser, arguments = parsed()
@@ -42,7 +46,7 @@ def parsed():
                        help="these forwarders; default: " + ",".join(OURS))
     which.add_argument("--peers", action="store_true", help="all forwarders")
     parser.add_argument("--quick", action="store_true",
-                        help="fewer sizes and flows, short measurements, 2 rounds: for a look")
+                        help="fewer cases, measurements of 1 s, 1 round: for a look")
     parser.add_argument("--rounds", type=int, help="default 5")
     parser.add_argument("--secs", type=float, help="length of one measurement, default 3")
     parser.add_argument("--flows", type=flows, metavar="N[,..]",
@@ -56,10 +60,10 @@ def parsed():
     parser.add_argument("--replot", metavar="DIR",
                         help="make tables and pictures again from DIR/results.json")
     arguments = parser.parse_args()
-    arguments.rounds = (2 if arguments.quick else 5) if arguments.rounds is None else arguments.rounds
-    arguments.secs = (1 if arguments.quick else 3) if arguments.secs is None else arguments.secs
-    if not arguments.flows:
-        arguments.flows = [1_000, 1_000_000] if arguments.quick else [1, 1_000, 100_000, 1_000_000]
+    usual = QUICK if arguments.quick else THOROUGH
+    for name, value in usual.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
     return parser, arguments
 
 

@@ -1,7 +1,6 @@
 """Interleaved rounds: each forwarder once a round, on fresh namespaces. Ratios of one round compare
 what was measured within minutes; machines drift over hours."""
 import fcntl
-import sys
 import time
 
 from . import figures
@@ -104,6 +103,8 @@ class Campaign:
 class Turn:
     """Held while measuring, so that two benchmarks on a machine take turns."""
 
+    told = False
+
     def __init__(self, path):
         self.path = path
 
@@ -112,7 +113,9 @@ class Turn:
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"waiting for another measurement ({self.path})", file=sys.stderr, flush=True)
+            if not Turn.told:
+                print(f"waiting for another measurement ({self.path})", flush=True)
+            Turn.told = True
             fcntl.flock(self.file, fcntl.LOCK_EX)
 
     def __exit__(self, *_):

@@ -44,7 +44,7 @@ def verdict(values, wanted, at_most=False, strictly=False):
 
 
 def loss(offered, received):
-    """What part of the frames did not arrive. Strays that were counted too are not negative loss."""
+    """What part of the frames did not arrive. Strays that were counted too are no gain."""
     return max(0.0, 1 - received / offered) if offered else 0.0
 
 

@@ -12,7 +12,7 @@ import subprocess
 import time
 
 from . import figures
-from .hosts import CLIENT_PORT, SERVER_PORT, Cores, MachineWide, run, stop, wait_for
+from .hosts import CLIENT_PORT, SERVER_PORT, Cores, MachineWide, run, stop, undisturbed, wait_for
 
 LOTUS_RULES = f"""table bridge bench {{
   ct helper ftp {{ type "ftp" protocol tcp; }}
@@ -86,7 +86,8 @@ class Forwarder:
         return self
 
     def __exit__(self, *_):
-        self.leaving.close()
+        with undisturbed():
+            self.leaving.close()
 
     def up(self):
         raise NotImplementedError
@@ -330,7 +331,7 @@ class Testpmd(Forwarder):
         for port in (CLIENT_PORT, SERVER_PORT):
             run("ip", "-n", self.lab.firewall, "link", "set", port, "promisc", "on")
         # DPDK keeps its files of a run under the prefix that it is given.
-        self.leaving.callback(shutil.rmtree, f"/var/run/dpdk/{self.lab.prefix}", ignore_errors=True)
+        self.leaving.callback(shutil.rmtree, f"/run/dpdk/{self.lab.prefix}", ignore_errors=True)
         process = self.begin(
             "testpmd", "dpdk-testpmd", "-l", f"{Cores.generator},{Cores.forwarder}", "--no-huge",
             "-m", "512", "--no-pci", f"--file-prefix={self.lab.prefix}", "--no-telemetry",

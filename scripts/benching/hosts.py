@@ -1,8 +1,10 @@
 """Client, firewall and server as network namespaces; cores; what must be put back afterwards."""
 import contextlib
+import glob
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,7 +91,8 @@ class Lab:
         self.leaving = contextlib.ExitStack()
         try:
             # Short: Unix sockets live in it. Not private: an FTP server drops its rights.
-            self.folder = self.leaving.enter_context(tempfile.TemporaryDirectory(prefix="lotus-b-"))
+            self.folder = self.leaving.enter_context(
+                tempfile.TemporaryDirectory(prefix=f"{self.prefix}-"))
             os.chmod(self.folder, 0o755)
             self.leaving.callback(down, self.prefix)
             library(f"hosts_up {self.prefix}")
@@ -103,12 +106,8 @@ class Lab:
         return self
 
     def __exit__(self, *_):
-        # A second Ctrl-C must not leave half of it behind.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
+        with undisturbed():
             self.leaving.close()
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     def on(self, host, *command, **options):
         return run("ip", "netns", "exec", host, *command, **options)
@@ -139,6 +138,18 @@ class Lab:
 
     def listing(self, host):
         return self.on(host, "nft", "list", "chain", "netdev", "count", "ingress")
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """A second Ctrl-C must not leave half of something behind."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in signals]
+    try:
+        yield
+    finally:
+        for number, action in zip(signals, before):
+            signal.signal(number, action)
 
 
 def library(command):
@@ -174,7 +185,7 @@ def cores_awake():
 def busy_loop(*before):
     # It ends when we do, whatever ends us.
     return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *before, sys.executable, "-c",
-                             "while True: pass"])
+                             "while True: pass"], stderr=subprocess.DEVNULL)
 
 
 class MachineWide:
@@ -212,10 +223,15 @@ def write(path, value):
 
 def clear_leftovers():
     """What a run that was killed could not take down."""
-    listing = run("ip", "netns", "list")
-    for prefix, pid in set(re.findall(rf"^({PREFIX}(\d+))-", listing, re.MULTILINE)):
-        if not os.path.exists(f"/proc/{pid}"):
+    folders = [tempfile.gettempdir(), "/run/netns", "/run/dpdk"]
+    for path in [path for folder in folders for path in glob.glob(f"{folder}/{PREFIX}[0-9]*")]:
+        prefix, pid = re.match(rf"({PREFIX}(\d+))", os.path.basename(path)).groups()
+        if os.path.exists(f"/proc/{pid}"):
+            continue
+        if path.startswith("/run/netns"):
             down(prefix)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
     try:
         with open(JOURNAL) as file:
             journal = json.load(file)

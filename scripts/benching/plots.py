@@ -195,8 +195,9 @@ def overload(rows):
     for name in rows.forwarders:
         points = []
         for load in LOADS:
-            received, offered = (rows.values("overload", f"{what} at {load:g} x kframes/s").get(name)
-                                 for what in ("received", "offered"))
+            received, offered = (
+                rows.values("overload", f"{what} at {load:g} x kframes/s").get(name)
+                for what in ("received", "offered"))
             if not received or not offered:
                 continue
             # Against the rate of the same round: forwarders with parts of a core are comparable.
@@ -222,8 +223,9 @@ def latency(rows):
         return None
     columns = min(4, len(panels))
     lines = math.ceil(len(panels) / columns)
-    figure, all_axes = pyplot.subplots(lines, columns, figsize=(1 + 3.8 * columns, 1.4 + 3.4 * lines),
-                                       squeeze=False, sharex=True, sharey=True)
+    figure, all_axes = pyplot.subplots(
+        lines, columns, figsize=(1 + 3.8 * columns, 1.4 + 3.4 * lines), squeeze=False,
+        sharex=True, sharey=True)
     flat = list(all_axes.flat)
     for axes, (title, case) in zip(flat, panels):
         for name in rows.forwarders:

@@ -24,8 +24,8 @@ CONDITIONS = """\
 - "no-loss" is the highest rate with less than {bound:.1%} lost, to {resolution:.0%}.
 - Frames are counted by nftables where they enter the ends; no forwarder is asked for its own
   numbers, except for what lotus is to account for (overload).
-- Medians of the rounds; in brackets the spread (highest less lowest, of the median). Ratios are made
-  within a round: compare ratios of one run, not numbers of two.
+- Medians of the rounds; in brackets the spread (highest less lowest, as a part of the median).
+  Ratios are made within a round: compare ratios of one run, not numbers of two.
 - Process time is of all threads of the forwarder, machine time of all cores, generator and
   interrupts included. Processes that poll use their time whether there is work or not.
 """

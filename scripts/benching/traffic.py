@@ -10,8 +10,9 @@ from .hosts import SERVER_ADDRESS, Cores, stop, wait_for
 
 # Beyond the time that a program was told to run.
 PATIENCE_SECS = 60
-# What is still in a ring when the generator stops has arrived after this.
-SETTLE_SECS = 0.2
+# What is still in a ring when the generator stops has arrived after this, even from a forwarder
+# that has a small part of its core.
+SETTLE_SECS = 0.15
 # Slow enough for every forwarder to learn every flow before anything is counted.
 LEARN_PPS = 150_000
 SERVICE_PORTS, ASK_PORT = "5000-5015", 5100
@@ -22,6 +23,7 @@ def learn(lab, flows):
     """Sends each flow once or more, so that all are known."""
     seconds = max(0.3, flows / LEARN_PPS)
     finish(send(lab, seconds, flows=flows, pps=LEARN_PPS))
+    time.sleep(SETTLE_SECS)
 
 
 def send(lab, seconds, flows=1000, size=64, pps=0, reply=False, more=()):
@@ -47,16 +49,16 @@ def finish(process, seconds=PATIENCE_SECS):
     return json.loads(out)
 
 
-def trial(lab, seconds, ways=1, **frames):
-    """(offered, received, seconds) of one measurement.
+def trial(lab, seconds, ways=1, meter=contextlib.nullcontext(), **frames):
+    """(offered, received, seconds) of one measurement. `meter` is entered while frames are sent.
 
     What the interface refused was offered, too: with AF_XDP a full ring is seen by the sender.
     """
     ends = [lab.server, lab.client][:ways]
-    time.sleep(SETTLE_SECS)
     before = [figures.packets_counted(lab.listing(end)) for end in ends]
-    reports = [finish(process) for process in
-               [send(lab, seconds, reply=way == 1, **frames) for way in range(ways)]]
+    with meter:
+        reports = [finish(process) for process in
+                   [send(lab, seconds, reply=way == 1, **frames) for way in range(ways)]]
     time.sleep(SETTLE_SECS)
     after = [figures.packets_counted(lab.listing(end)) for end in ends]
     return (sum(report["sent"] + report["refused"] for report in reports),

@@ -41,8 +41,8 @@ def label(key, value):
         return "half a core" if value == "half" else "a core"
     if key == "offloads":
         return "offloads off" if value == "off" else ""
-    if key in ("rate", "bytes"):
-        # The case's name tells.
+    if key in ("rate", "bytes", "search"):
+        # The case's name tells, or it is the same for all.
         return ""
     if key == "streams":
         return f"{value} stream" + ("s" if value != 1 else "")
@@ -106,6 +106,27 @@ class Measure:
         raise NotImplementedError
 
 
-def machine_seconds():
-    with open("/proc/stat") as file:
-        return figures.machine_seconds(file.read())
+class Meter:
+    """Processor time while it is entered: of the machine, and of the forwarder's process."""
+
+    def __init__(self, forwarder):
+        self.forwarder = forwarder
+
+    def __enter__(self):
+        self.machine, self.process = self.read()
+        return self
+
+    def __exit__(self, *_):
+        machine, process = self.read()
+        self.machine = machine - self.machine
+        self.process = process - self.process if process is not None else None
+
+    def read(self):
+        with open("/proc/stat") as file:
+            return figures.machine_seconds(file.read()), self.forwarder.processor_seconds()
+
+    def values(self, things, unit, units_in_second):
+        """Quantities such as `machine ns/frame`."""
+        spent = {"machine": self.machine, "process": self.process}
+        return {f"{who} {unit}": secs / max(things, 1) * units_in_second
+                for who, secs in spent.items() if secs is not None}

@@ -2,7 +2,7 @@
 import time
 
 from .. import traffic
-from .case import CAPACITY, Case, Measure, machine_seconds
+from .case import CAPACITY, Case, Measure, Meter
 
 FLOOD_PPS = 50_000
 # Longer than it takes to fill a table of the usual size: what comes then is the hard part.
@@ -23,16 +23,11 @@ class Connections(Measure):
 
     def run(self, case, bench):
         with traffic.service(bench.lab):
-            busy, own = machine_seconds(), bench.forwarder.processor_seconds()
-            report = traffic.connect(bench.lab, bench.secs)
-            made = max(report["connections"], 1)
-            values = {"connections/s": report["connections"] / report["secs"],
-                      "failed": report["failed"],
-                      "machine us/connection": (machine_seconds() - busy) / made * 1e6}
-            if own is not None:
-                own = bench.forwarder.processor_seconds() - own
-                values["process us/connection"] = own / made * 1e6
-            return values
+            with Meter(bench.forwarder) as meter:
+                report = traffic.connect(bench.lab, bench.secs)
+            return {"connections/s": report["connections"] / report["secs"],
+                    "failed": report["failed"],
+                    **meter.values(report["connections"], "us/connection", 1e6)}
 
 
 class Concurrent(Measure):

@@ -1,11 +1,13 @@
 """UDP frames: throughput, processor time, and what is left of it under overload."""
 from .. import figures, traffic
 from ..hosts import Cores, busy_loops
-from .case import Case, Measure, machine_seconds
+from .case import Case, Measure, Meter
 
 SIZES = [64, 512, 1518]
 # Each trial of a search: long enough for a ring that fills slowly to overflow.
 TRIAL_SECS, TRIAL_SECS_QUICK = 1.0, 0.5
+# About how many it takes.
+SEARCH_TRIALS = 8
 # Beyond what was received at saturation a queue can only fill.
 SEARCH_FROM = 1.5
 # Of the rate received at saturation.
@@ -27,15 +29,21 @@ class Udp(Measure):
     raw_frames = True
 
     def cases(self, options):
-        for flows in options.flows:
-            yield Case.of(self.name, size=64, flows=flows, ways=1, core="whole")
-            if flows >= 1000:
-                yield Case.of(self.name, size=64, flows=flows, ways=1, core="half")
         usual = usual_flows(options)
+        for flows in options.flows:
+            if flows == usual or not options.quick:
+                yield self.case(64, flows)
+            if flows >= 1000:
+                yield self.case(64, flows, core="half")
         for size in SIZES:
-            if size != 64:
-                yield Case.of(self.name, size=size, flows=usual, ways=1, core="whole")
-            yield Case.of(self.name, size=size, flows=usual, ways=2, core="whole")
+            if size != 64 and not (options.quick and size == 512):
+                yield self.case(size, usual, search=not options.quick)
+            if size == 64 or not options.quick:
+                yield self.case(size, usual, ways=2, search=not options.quick)
+
+    def case(self, size, flows, ways=1, core="whole", search=True):
+        return Case.of(self.name, size=size, flows=flows, ways=ways, core=core,
+                       search=search and core == "whole")
 
     def unfit(self, case, forwarder):
         if case["core"] == "half" and forwarder.in_kernel:
@@ -43,7 +51,7 @@ class Udp(Measure):
         return None
 
     def guess_secs(self, case, options):
-        search = 0 if case["core"] == "half" else 8 * (TRIAL_SECS + 1)
+        search = SEARCH_TRIALS * (min(options.secs, TRIAL_SECS) + 0.4) if case["search"] else 0
         return options.secs + search + case["flows"] / traffic.LEARN_PPS + 3
 
     def run(self, case, bench):
@@ -54,13 +62,12 @@ class Udp(Measure):
         if case["core"] == "half":
             with busy_loops(Cores.forwarder):
                 return rates(case, traffic.trial(lab, bench.secs, **frames))
-        busy, own = machine_seconds(), forwarder.processor_seconds()
-        offered, received, seconds = traffic.trial(lab, bench.secs, **frames)
-        values = rates(case, (offered, received, seconds))
-        values["machine ns/frame"] = (machine_seconds() - busy) / max(received, 1) * 1e9
-        if own is not None:
-            own = forwarder.processor_seconds() - own
-            values["process ns/frame"] = own / max(received, 1) * 1e9
+        meter = Meter(forwarder)
+        offered, received, seconds = traffic.trial(lab, bench.secs, meter=meter, **frames)
+        values = {**rates(case, (offered, received, seconds)),
+                  **meter.values(received, "ns/frame", 1e9)}
+        if not case["search"]:
+            return values
         values["no-loss kframes/s"] = no_loss(bench, (offered, received, seconds), **frames) / 1e3
         return values
 
@@ -108,7 +115,9 @@ class Overload(Measure):
         yield Case.of(self.name, size=64, flows=usual_flows(options))
 
     def unfit(self, case, forwarder):
-        return "it runs on the sender's core, which can't overload it" if forwarder.in_kernel else None
+        if forwarder.in_kernel:
+            return "it runs on the sender's core, which can't overload it"
+        return None
 
     def guess_secs(self, case, options):
         return (len(LOADS) + 2) * (options.secs + 1) + 3
@@ -123,7 +132,8 @@ class Overload(Measure):
                 # Once more than needed: the forwarder may be a little faster the next time.
                 if offered < max(LOADS) * received / NEARLY and loops < MOST_LOOPS:
                     continue
-                return {"core share": 1 / (loops + 1), "saturated kframes/s": received / seconds / 1e3,
+                return {"core share": 1 / (loops + 1),
+                        "saturated kframes/s": received / seconds / 1e3,
                         **self.sweep(bench, received / seconds, frames)}
 
     def sweep(self, bench, saturated, frames):

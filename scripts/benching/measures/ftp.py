@@ -9,7 +9,7 @@ from ..hosts import ROOT, SERVER_ADDRESS, stop
 from .case import Case, Measure
 
 SMALL_BYTES, SMALL_FILES = 4096, 200
-LARGE_BYTES, LARGE_BYTES_QUICK = 1 << 30, 1 << 28
+LARGE_BYTES, LARGE_BYTES_QUICK = 1 << 30, 1 << 29
 CLIENT = f"{ROOT}/scripts/benching/ftp_client.py"
 PATIENCE_SECS = 90
 
