@@ -103,6 +103,15 @@ class Plan(unittest.TestCase):
                 self.assertAlmostEqual(campaign.left(), campaign.guess())
         self.assertEqual(campaign.left(), 0)
 
+    def test_time_left_within_a_round(self):
+        campaign = self.campaign(rounds=2)
+        order = campaign.order(1)
+        for unit in order[:3]:
+            campaign.took[unit] = [campaign.guess_of(unit)]
+            campaign.done += 1
+        over = sum(campaign.guess_of(unit) for unit in order[:3])
+        self.assertAlmostEqual(campaign.left(), campaign.guess() - over)
+
     def test_offloads(self):
         udp, tcp = MEASURES["udp"], MEASURES["tcp"]
         as_can_be = Case.of("tcp", streams=1, way="client to server", offloads="as can be")
@@ -121,6 +130,9 @@ class Ports(unittest.TestCase):
                 value, mask = (int(part, 16) for part in text.split("/"))
                 matched += [port for port in range(65536) if port & mask == value]
             self.assertEqual(matched, list(range(first, last + 1)))
+
+    def test_no_more_masks_than_needed(self):
+        self.assertEqual([len(list(masks(*ends))) for ends in ((5000, 5999), (0, 65535))], [9, 1])
 
 
 class Report(unittest.TestCase):
