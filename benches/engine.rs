@@ -1,118 +1,162 @@
-//! What the engine takes for one packet, in memory: no rings, no kernel.
+//! What the engine and its parts take, in memory: no rings of a kernel, no kernel. Wall time.
 //!
-//! `cargo bench --bench engine`; times are for one batch of 64 packets, rates for packets.
+//! `cargo bench --bench engine`; a filter behind `--` chooses. Times are for one batch of 64 frames,
+//! for 1,024 operations of a part, or for 4,096 frames of each worker; rates are for frames and
+//! operations. `cargo bench --bench cost` has the figures that matter in one table.
 
-use std::hint::black_box;
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+mod common;
+
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lotus::conntrack::Time;
-use lotus::engine::{Engine, Out, Settings, Shared, Verdict};
-use lotus::observe::Counters;
-use lotus::rules::{PortNames, Ruleset};
-use lotus::wire::{Meta, Side};
-use pnet::packet::ethernet::{EtherTypes, MutableEthernetPacket};
-use pnet::packet::ip::IpNextHeaderProtocols;
-use pnet::packet::ipv4::{self, MutableIpv4Packet};
-use pnet::packet::udp::MutableUdpPacket;
+use criterion::measurement::WallTime;
+use criterion::{
+    BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
 
-const BATCH: usize = 64;
-const FRAME_BYTES: usize = 60;
+use common::bare::{self, Bare, Dash, Std};
+use common::load::{self, Load, Order, Source};
+use common::parts::{Flows, Keys, Lines, OPERATIONS, Parse, Part, Rules, Tracker};
+use common::timing;
+use common::traffic::Protocol::{Tcp, Udp};
+use common::{BATCH, shuffled};
 
-/// What a firewall in front of an FTP server says.
-const RULES: &str = r#"
-table bridge bench {
-  ct helper ftp-std { type "ftp" protocol tcp; }
-  chain forward {
-    type filter hook forward priority 0; policy drop;
-    ether type arp accept
-    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
-    ct state invalid drop
-    ct state established,related accept
-    iifname "out" ip daddr 192.0.2.20 tcp dport 21 ct state new ct helper set "ftp-std" accept
-    iifname "out" meta l4proto { tcp, udp } th dport 5000-5999 ct state new accept
-  }
-}
-"#;
+/// As in lotus itself: what a flow costs is the allocator's matter, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn udp(flow: usize) -> Vec<u8> {
-    let mut frame = vec![0; FRAME_BYTES];
-    let (from, to) = (Ipv4Addr::new(192, 0, 2, 100), Ipv4Addr::new(192, 0, 2, 200));
-    if let Some(mut ether) = MutableEthernetPacket::new(&mut frame) {
-        ether.set_ethertype(EtherTypes::Ipv4);
-    }
-    if let Some(mut ip) = MutableIpv4Packet::new(&mut frame[14..]) {
-        ip.set_version(4);
-        ip.set_header_length(5);
-        ip.set_total_length((FRAME_BYTES - 14) as u16);
-        ip.set_ttl(64);
-        ip.set_next_level_protocol(IpNextHeaderProtocols::Udp);
-        ip.set_source(from);
-        ip.set_destination(to);
-        ip.set_checksum(ipv4::checksum(&ip.to_immutable()));
-    }
-    if let Some(mut udp) = MutableUdpPacket::new(&mut frame[34..]) {
-        udp.set_source((1024 + flow % 60_000) as u16);
-        udp.set_destination((5000 + flow / 60_000) as u16);
-        udp.set_length((FRAME_BYTES - 34) as u16);
-    }
-    frame
+/// In the first level of the cache, in the second, in the third, beyond.
+const FLOWS: [u32; 4] = [1, 1024, 102_400, 1_024_000];
+
+/// Flows of the workers that run side by side, together.
+const SHARED_FLOWS: u32 = 102_400;
+const WORKERS: [u32; 2] = [1, 2];
+
+fn parts(c: &mut Criterion) {
+    let mut group = c.benchmark_group("part");
+    group.throughput(Throughput::Elements(OPERATIONS.into()));
+    again(&mut group, "parse/udp", Parse::udp);
+    again(&mut group, "parse/tcp", Parse::tcp);
+    again(&mut group, "parse/ipv6", Parse::ipv6);
+    again(&mut group, "parse/vlan", Parse::vlan);
+    again(&mut group, "key/ipv4", Keys::ipv4);
+    again(&mut group, "key/ipv6", Keys::ipv6);
+    again(&mut group, "table/look_up", Flows::look_up);
+    again(&mut group, "table/sweep", Flows::sweep);
+    once(&mut group, "table/insert", Flows::insert);
+    once(&mut group, "table/remove", Flows::remove);
+    once(&mut group, "tcp/update", Tracker::new);
+    again(&mut group, "rules/accept", Rules::accepting);
+    again(&mut group, "rules/drop", Rules::dropping);
+    once(&mut group, "ftp/command", Lines::command);
+    once(&mut group, "ftp/reply", Lines::reply);
+    group.finish();
 }
 
-struct Lab {
-    engine: Engine,
-    frames: Vec<Vec<u8>>,
-    next: usize,
-    now: Time,
-    out: Out,
+/// A part that can do the same again and again.
+fn again<P: Part>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, new: impl Fn() -> P) {
+    group.bench_function(name, |b| {
+        let mut part = new();
+        b.iter(|| part.run());
+    });
 }
 
-impl Lab {
-    fn new(flows: usize) -> Lab {
-        let names = PortNames {
-            inside: "in".into(),
-            outside: "out".into(),
+/// A part that is another one afterwards.
+fn once<P: Part>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, new: impl Fn() -> P) {
+    group.bench_function(name, |b| {
+        let run = |mut part: P| {
+            part.run();
+            part
         };
-        let rules = Ruleset::parse("bench.nft", RULES, &names).expect("good rules");
-        let mut settings = Settings::default();
-        settings.conntrack.max_flows = (flows * 2).max(10_000);
-        let shared = Shared::new(rules, settings);
-        let engine = Engine::new(shared, Arc::new(Counters::default()));
-        let frames = (0..flows).map(udp).collect();
-        Lab {
-            engine,
-            frames,
-            next: 0,
-            now: Time::from_nanos(1),
-            out: Out::default(),
-        }
-    }
-
-    fn batch(&mut self) {
-        for _ in 0..BATCH {
-            let frame = &mut self.frames[self.next];
-            let meta = Meta::default();
-            let verdict = self
-                .engine
-                .process(Side::Outside, frame, &meta, self.now, &mut self.out);
-            assert_eq!(black_box(verdict), Verdict::Forward);
-            self.next = (self.next + 1) % self.frames.len();
-        }
-        self.now = self.now + Duration::from_micros(64);
-    }
+        b.iter_batched(&new, run, BatchSize::PerIteration);
+    });
 }
 
 fn established(c: &mut Criterion) {
-    let mut group = c.benchmark_group("established_udp");
+    for (name, protocol) in [("established_udp", Udp), ("established_tcp", Tcp)] {
+        for order in [Order::Shuffled, Order::InTurn] {
+            let suffix = match order {
+                Order::Shuffled => "shuffled",
+                Order::InTurn => "in_turn",
+            };
+            let mut group = c.benchmark_group(format!("{name}_{suffix}"));
+            for flows in FLOWS {
+                batches(&mut group, &flows.to_string(), || {
+                    Load::established(protocol, flows, order)
+                });
+            }
+            group.finish();
+        }
+    }
+}
+
+fn bare(c: &mut Criterion) {
+    probe::<Dash>(c, "bare_dashmap_shuffled");
+    probe::<Std>(c, "bare_hashmap_shuffled");
+}
+
+fn probe<B: Bare>(c: &mut Criterion, name: &str) {
+    let mut group = c.benchmark_group(name);
     group.throughput(Throughput::Elements(BATCH as u64));
-    for flows in [1, 1_000, 100_000, 1_000_000] {
+    for flows in FLOWS {
         group.bench_function(BenchmarkId::from_parameter(flows), |b| {
-            let mut lab = Lab::new(flows);
-            (0..flows.div_ceil(BATCH)).for_each(|_| lab.batch());
-            lab.next = 0;
-            b.iter(|| lab.batch());
+            let keys = bare::keys(flows);
+            let mut table = B::of(&keys);
+            let order: Vec<u64> = shuffled(flows).iter().map(|&i| keys[i as usize]).collect();
+            let mut at = 0;
+            b.iter_custom(|batches| timing::bare(&mut table, &order, &mut at, batches));
+        });
+    }
+    group.finish();
+}
+
+fn others(c: &mut Criterion) {
+    let mut group = c.benchmark_group("engine");
+    batches(&mut group, "new/udp", || Load::beginning(Udp));
+    batches(&mut group, "new/tcp", || Load::beginning(Tcp));
+    batches(&mut group, "drop/udp", || Load::unwanted(Udp));
+    batches(&mut group, "drop/tcp", || Load::unwanted(Tcp));
+    batches(&mut group, "ftp/noop", load::noop);
+    batches(&mut group, "ftp/pasv", load::pasv);
+    group.finish();
+}
+
+fn batches<S: Source>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    new: impl Fn() -> Load<S>,
+) {
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function(name, |b| {
+        let mut load = new();
+        b.iter_custom(|batches| timing::one_by_one(&mut load, batches));
+    });
+}
+
+/// Workers that share one table.
+fn workers(c: &mut Criterion) {
+    side_by_side(c, "workers_established_udp", |workers| {
+        load::established_for(workers, Udp, SHARED_FLOWS)
+    });
+    side_by_side(c, "workers_established_tcp", |workers| {
+        load::established_for(workers, Tcp, SHARED_FLOWS)
+    });
+    side_by_side(c, "workers_new_tcp", |workers| {
+        load::beginning_for(workers, Tcp)
+    });
+}
+
+fn side_by_side<S: Source + Send>(
+    c: &mut Criterion,
+    name: &str,
+    new: impl Fn(u32) -> Vec<Load<S>>,
+) {
+    let mut group = c.benchmark_group(name);
+    for workers in WORKERS {
+        let frames = workers as usize * timing::FRAMES_SIDE_BY_SIDE;
+        group.throughput(Throughput::Elements(frames as u64));
+        group.bench_function(BenchmarkId::from_parameter(workers), |b| {
+            let mut loads = new(workers);
+            b.iter_custom(|times| (0..times).map(|_| timing::side_by_side(&mut loads)).sum());
         });
     }
     group.finish();
@@ -120,8 +164,8 @@ fn established(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(3));
-    targets = established
+    config = Criterion::default().sample_size(30)
+        .warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    targets = parts, established, bare, others, workers
 }
 criterion_main!(benches);
