@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lotus::conntrack::Time;
-use lotus::engine::{Engine, Out, Settings, Shared, Verdict};
+use lotus::engine::{Engine, Out, Parsed, Settings, Shared, Verdict};
 use lotus::observe::Counters;
 use lotus::rules::{PortNames, Ruleset};
 use lotus::wire::Meta;
 
+use super::BATCH;
 use super::ring::Ring;
 
 /// What a firewall in front of an FTP server says.
@@ -39,6 +40,7 @@ pub struct Lab {
     counters: Arc<Counters>,
     now: Time,
     out: Out,
+    parsed: [Parsed; BATCH],
 }
 
 pub fn ruleset() -> Ruleset {
@@ -70,17 +72,24 @@ impl Lab {
             counters,
             now: Time::from_nanos(1),
             out: Out::default(),
+            parsed: std::array::from_fn(|_| Parsed::default()),
         }
     }
 
-    /// Has the engine judge a batch; returns how many of its frames it lets through.
+    /// Has the engine judge a batch as a worker does; returns how many of its frames it lets through.
     pub fn judge(&mut self, ring: &mut Ring, batch: usize) -> usize {
         let (side, meta) = (ring.side(batch), Meta::default());
         let mut forwarded = 0;
-        for frame in ring.frames(batch) {
+        for (frame, parsed) in ring.frames(batch).zip(&mut self.parsed) {
+            self.engine.parse(frame, parsed);
+        }
+        for parsed in &self.parsed {
+            self.engine.fetch(parsed);
+        }
+        for (frame, parsed) in ring.frames(batch).zip(&self.parsed) {
             let verdict = self
                 .engine
-                .process(side, frame, &meta, self.now, &mut self.out);
+                .judge(parsed, side, frame, &meta, self.now, &mut self.out);
             forwarded += usize::from(verdict == Verdict::Forward);
         }
         self.now = self.now + BATCH_TIME;
