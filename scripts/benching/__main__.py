@@ -27,7 +27,12 @@ def main():
         parser.error("--rounds and --secs must be positive")
     if (os.cpu_count() or 1) < 2:
         sys.exit("error: two cores are needed: one for the generator, one for the forwarder")
-    return measured(arguments)
+    campaign = planned(arguments)
+    if not campaign.units:
+        sys.exit("error: none of these forwarders takes part in any of these measures")
+    if arguments.plan:
+        return plan(campaign)
+    return measured(arguments, campaign)
 
 
 def parsed():
@@ -57,6 +62,8 @@ def parsed():
     parser.add_argument("--lock", default=f"{hosts.ROOT}/target/bench/measure.lock", metavar="FILE",
                         help="held while measuring, so that two benchmarks take turns")
     parser.add_argument("--list", action="store_true", help="list measures and forwarders")
+    parser.add_argument("--plan", action="store_true",
+                        help="say what would be measured and about how long it would take, no more")
     parser.add_argument("--replot", metavar="DIR",
                         help="make tables and pictures again from DIR/results.json")
     arguments = parser.parse_args()
@@ -99,7 +106,7 @@ def listing():
 
 
 def redrawn(folder):
-    from . import plots, report
+    from . import report
     try:
         results = report.load(folder)
     except (OSError, ValueError) as error:
@@ -107,9 +114,27 @@ def redrawn(folder):
     finish(folder, results)
 
 
-def measured(arguments):
-    from . import report
+def planned(arguments):
     from .campaign import Campaign
+    options = Options(secs=arguments.secs, quick=arguments.quick, flows=arguments.flows,
+                      offloads_off=arguments.offloads_off)
+    forwarders = OURS + PEERS if arguments.peers else arguments.forwarders or OURS
+    return Campaign([MEASURES[name] for name in arguments.only or MEASURES], forwarders, options,
+                    arguments.rounds, arguments.lock)
+
+
+def plan(campaign):
+    cases = {}
+    for measure, case, name in campaign.units:
+        cases.setdefault(case, []).append(name)
+    for case, forwarders in cases.items():
+        print(f"{': '.join(filter(None, (case.measure, case.label())))} ({', '.join(forwarders)})")
+    print(f"\n{campaign.rounds} x {len(campaign.units)} measurements, about "
+          f"{figures.duration(campaign.guess())}")
+
+
+def measured(arguments, campaign):
+    from . import report
     # So that an end by signal takes everything down, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -117,13 +142,6 @@ def measured(arguments):
     for needed in (folder, os.path.dirname(os.path.abspath(arguments.lock))):
         os.makedirs(needed, exist_ok=True)
     hosts.clear_leftovers()
-    chosen = OURS + PEERS if arguments.peers else arguments.forwarders or OURS
-    options = Options(secs=arguments.secs, quick=arguments.quick, flows=arguments.flows,
-                      offloads_off=arguments.offloads_off)
-    campaign = Campaign([MEASURES[name] for name in arguments.only or MEASURES], chosen, options,
-                        arguments.rounds, arguments.lock)
-    if not campaign.units:
-        sys.exit("error: none of these forwarders takes part in any of these measures")
     description = report.machine()
     print("\n".join(f"{name}: {value}" for name, value in description.items()))
     if os.getloadavg()[0] > 0.5:
@@ -133,7 +151,7 @@ def measured(arguments):
         campaign.run()
     finally:
         # What there is when it is interrupted, too.
-        report.save(folder, description, campaign, chosen)
+        report.save(folder, description, campaign)
         give_to_owner(arguments.out or f"{hosts.ROOT}/target/bench")
     finish(folder, report.load(folder))
     give_to_owner(arguments.out or f"{hosts.ROOT}/target/bench")

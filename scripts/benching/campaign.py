@@ -9,14 +9,15 @@ from .hosts import Lab
 from .measures.case import Bench
 
 # Namespaces and a forwarder, up and down.
-SET_UP_SECS = 2.5
+SET_UP_SECS = 1.5
 
 
 class Campaign:
     """All that is to be measured, and what has been so far."""
 
     def __init__(self, measures, forwarders, options, rounds, lock):
-        self.options, self.rounds, self.lock = options, rounds, lock
+        self.forwarders, self.options = forwarders, options
+        self.rounds, self.lock = rounds, lock
         self.rows, self.failures, self.unfit = [], [], {}
         self.units = []
         for measure in measures:

@@ -65,7 +65,8 @@ def first(*command):
         return "unknown"
 
 
-def save(folder, description, campaign, forwarders):
+def save(folder, description, campaign):
+    forwarders = campaign.forwarders
     with open(f"{folder}/results.json", "w") as file:
         json.dump({
             "version": VERSION, "machine": description, "rounds": campaign.rounds,
