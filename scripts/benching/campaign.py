@@ -81,10 +81,9 @@ class Campaign:
             self.rows += [{"round": number, "measure": measure.name, "case": dict(case.params),
                            "quantity": quantity, "forwarder": name, "value": value}
                           for quantity, value in values.items()]
-            text = ", ".join(f"{figures.short(value)} {quantity}" for quantity, value in
-                             values.items() if measure.quantities[quantity])
-            text = text or ", ".join(f"{figures.short(value)} {quantity}"
-                                     for quantity, value in values.items())
+            told = measure.headlines or [name for name, way in measure.quantities.items() if way]
+            text = ", ".join(f"{figures.short(values[quantity])} {quantity}" for quantity in told
+                             if quantity in values)
         self.took.setdefault(unit, []).append(time.monotonic() - begun)
         self.done += 1
         total = len(self.units) * self.rounds

@@ -37,8 +37,9 @@ def draw(folder, results):
                 continue
             machine = results["machine"]
             figure.text(0.995, 0.002, f"{machine['processor']}, Linux {machine['kernel']}, "
-                        f"{machine['date']}, commit {machine['commit']}, medians of "
-                        f"{results['rounds']} rounds, bars and bands: lowest to highest",
+                        f"{machine['date']}, commit {machine['commit']}, "
+                        + ("one round" if results["rounds"] == 1 else f"medians of "
+                           f"{results['rounds']} rounds, bars and bands: lowest to highest"),
                         ha="right", va="bottom", fontsize=6.5, color="#777777")
             for ending in ("svg", "png"):
                 # No date inside: the same results are the same file.

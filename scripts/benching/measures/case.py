@@ -80,6 +80,8 @@ class Measure:
     # Quantity: whether more of it is better, less of it is, or it only describes (None). Those
     # with a direction are compared.
     quantities = {}
+    # Those that are told while it goes on, if not those with a direction.
+    headlines = []
     # Frames written by the generator need no offloads, and everybody has them off; connections
     # have them as the forwarder can.
     raw_frames = False

@@ -34,6 +34,7 @@ class Concurrent(Measure):
     name = "concurrent"
     about = "TCP connections at one time: how many are tracked, and what each takes"
     quantities = {"tracked": None, "bytes/flow": "less"}
+    headlines = ["tracked", "bytes/flow"]
     raw_frames = True
 
     def cases(self, options):
