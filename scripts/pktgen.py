@@ -359,9 +359,9 @@ def choose(options):
     """The driver, and what to say of the choice."""
     if options.driver == "own":
         return OwnDriver, ""
-    if options.sink and options.driver == "auto":
-        return OwnDriver, " (--sink is not for the kernel's)"
     here, why = kernel_here()
+    if options.sink and here:
+        return OwnDriver, " (because of --sink; the kernel's driver was not tried)"
     if here:
         return KernelDriver, ""
     if options.driver == "kernel":
