@@ -54,12 +54,23 @@ def base_of(program, path):
     sys.exit(f"error: {program} is not in {path}")
 
 
+def ahead_of_file(program):
+    """By how much the addresses of the program's code are ahead of its place in the file."""
+    headers = subprocess.run(["readelf", "--segments", "--wide", program], capture_output=True, text=True,
+                             check=True).stdout
+    code = re.search(r"LOAD +0x([0-9a-f]+) 0x([0-9a-f]+) .* R E ", headers)
+    return int(code[2], 16) - int(code[1], 16) if code else 0
+
+
 class Names:
     def __init__(self, program, base, samples):
         self.program, self.base = program, base
         wanted = sorted({self.place(index, frame) for frames in samples
                          for index, frame in enumerate(frames) if frame[2] == program})
-        self.inlined = dict(zip(wanted, resolve(program, [address - base for address in wanted])))
+        # Some versions of perf tell where in memory it is, others where in the file.
+        ahead = ahead_of_file(program)
+        inside = [address - base if address >= base else address + ahead for address in wanted]
+        self.inlined = dict(zip(wanted, resolve(program, inside)))
 
     @staticmethod
     def place(index, frame):
