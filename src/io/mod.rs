@@ -6,7 +6,7 @@
 //! against a second lotus) is in [`quiet`] and [`link`]. [`capture`] reads the captures that people
 //! send in: a file, not a port.
 //!
-//! This is the only part of lotus with unsafe code.
+//! Unsafe code is here, in the flow table's buckets and in a prefetch, and nowhere else in lotus.
 
 pub mod afpacket;
 pub mod capture;

@@ -82,7 +82,8 @@ impl<E: Hashed> Buckets<E> {
         let bucket = self.of(hash);
         for (tag_there, entry) in bucket.tags.iter().zip(&bucket.entries) {
             if tag_there.load(Relaxed) == tag(hash) {
-                prefetch(entry.load(Relaxed), size_of::<E>().div_ceil(64));
+                // It may begin inside a line.
+                prefetch(entry.load(Relaxed), size_of::<E>() / 64 + 1);
             }
         }
     }
