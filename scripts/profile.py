@@ -1,6 +1,6 @@
-"""What the samples of a worker show: profile.py PROGRAM FOLDER
+"""What the samples of a worker's core show: profile.py PROGRAM FOLDER
 
-Reads FOLDER/samples.txt (perf script -F ip,sym,dso) and FOLDER/maps (the program's memory map), prints
+Reads FOLDER/samples.txt (perf script -F comm,tid,ip,sym,dso) and FOLDER/maps (the program's memory map), prints
 the table, and writes FOLDER/folded.txt, which flame graphs are made of. In the program itself, functions
 that the compiler put into others are told apart by its debug lines, which perf does slowly or not at all.
 """
@@ -10,11 +10,16 @@ import subprocess
 import sys
 
 TOP = 25
+TOP_KERNEL = 15
 # Shown instead of names that nobody has.
 UNKNOWN = "[unknown]"
 KERNEL = "[kernel]"
 
-FRAME = re.compile(r"\s*([0-9a-f]+) (.*) \((.*)\)$")
+# The thread that a profile is about, and what runs when nobody does.
+WORKER, IDLE = "lotus-w0", "swapper"
+
+THREAD = re.compile(r"(\S.*?)\s+\d+\s*$")
+FRAME = re.compile(r"\s+([0-9a-f]+) (.*) \((.*)\)$")
 
 
 def main():
@@ -22,26 +27,33 @@ def main():
     samples = read(f"{folder}/samples.txt")
     if not samples:
         sys.exit("error: perf took no samples")
-    names = Names(program, base_of(program, f"{folder}/maps"), samples)
-    stacks = [names.stack(frames) for frames in samples]
+    names = Names(program, base_of(program, f"{folder}/maps"), [frames for _, frames in samples])
+    stacks = [(thread, names.stack(frames)) for thread, frames in samples]
     with open(f"{folder}/folded.txt", "w") as file:
-        folded = collections.Counter(";".join(name for name, _ in stack) for stack in stacks)
+        folded = collections.Counter(";".join([thread, *(name for name, _ in stack)])
+                                     for thread, stack in stacks if not thread.startswith(IDLE))
         for stack, count in sorted(folded.items()):
             file.write(f"{stack} {count}\n")
-    show(stacks)
+    threads = collections.Counter("nobody" if thread.startswith(IDLE) else thread for thread, _ in stacks)
+    print("who had the core: " + ", ".join(f"{thread} {count / len(stacks):.1%}"
+                                           for thread, count in threads.most_common(5)))
+    worker = [stack for thread, stack in stacks if thread == WORKER and stack]
+    if not worker:
+        sys.exit(f"error: {WORKER} was never seen")
+    show(worker)
 
 
 def read(path):
-    """The samples: lists of (address, function, object), the innermost first."""
-    samples, frames = [], []
+    """The samples: a thread and its frames (address, function, object), the innermost first."""
+    samples = []
     with open(path, errors="replace") as file:
-        for line in [*file, "\n"]:
-            match = FRAME.match(line)
-            if match:
-                frames.append((int(match[1], 16), match[2], match[3]))
-            elif not line.strip() and frames:
-                samples.append(frames)
-                frames = []
+        for line in file:
+            frame = FRAME.match(line)
+            if frame:
+                samples[-1][1].append((int(frame[1], 16), frame[2], frame[3]))
+            elif line.strip():
+                thread = THREAD.match(line)
+                samples.append((thread[1] if thread else UNKNOWN, []))
     return samples
 
 
@@ -109,7 +121,8 @@ def resolve(program, addresses):
 
 
 def short(function, line):
-    """A function's name without types, and the file that it is from."""
+    """A function's name without types. Those that were put into others come without their module: with the file
+    instead."""
     if function == "??":
         return UNKNOWN
     function = re.sub(r"::h[0-9a-f]{16}$", "", function)
@@ -120,6 +133,8 @@ def short(function, line):
             break
         function = simpler
     function = function.replace("::::", "::").strip(":").replace(";", ",").replace(" ", "_")
+    if "::" in function:
+        return function.removeprefix("lotus::")
     path = line.rsplit(":", 1)[0]
     file = "/".join(path.split("/")[-2:])
     return f"{function} ({file})"
@@ -129,17 +144,21 @@ def show(stacks):
     total = len(stacks)
     own = collections.Counter(stack[-1] for stack in stacks)
     kernel = sum(count for (_, is_kernel), count in own.items() if is_kernel)
-    print(f"{total:,} samples: {kernel / total:.1%} in the kernel, {1 - kernel / total:.1%} in user space\n")
+    print(f"the worker: {total:,} samples, {kernel / total:.1%} in the kernel, "
+          f"{1 - kernel / total:.1%} in user space\n")
     print(f"  self     with    function (top {TOP} by the time in them themselves)")
     reached = collections.Counter(name for stack in stacks for name in set(stack))
     for function, count in own.most_common(TOP):
         name, is_kernel = function
         where = "kernel  " if is_kernel else "        "
         print(f"  {count / total:6.2%} {reached[function] / total:7.2%}  {where}{name.removesuffix('_[k]')}")
-    print(f"\n  with     function (user space, top {TOP} by the time in them and in what they call)")
-    user = [(entry, count) for entry, count in reached.most_common() if not entry[1]]
-    for (name, _), count in user[:TOP]:
-        print(f"  {count / total:6.2%}  {name}")
+    for place, is_kernel, most in (("user space", False, TOP), ("kernel", True, TOP_KERNEL)):
+        print(f"\n  with     function ({place}, top {most} by the time in them and in what they call)")
+        # What is always there, the beginning of a thread, says nothing.
+        found = [(name, count) for (name, kernel), count in reached.most_common()
+                 if kernel == is_kernel and count < total]
+        for name, count in found[:most]:
+            print(f"  {count / total:6.2%}  {name.removesuffix('_[k]')}")
 
 
 if __name__ == "__main__":
