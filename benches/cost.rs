@@ -14,7 +14,7 @@ use common::bare::{self, Bare, Dash, Std};
 use common::load::{self, Load, Order, Source};
 use common::ring;
 use common::traffic::Protocol::{Tcp, Udp};
-use common::{BATCH, shuffled, timing};
+use common::{BATCH, timing};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -156,10 +156,7 @@ fn judging<S: Source + 'static>(mut load: Load<S>) -> Case {
 fn probing<B: Bare + 'static>(flows: u32) -> Case {
     let keys = bare::keys(flows);
     let mut table = B::of(&keys);
-    let in_order: Vec<u64> = shuffled(flows)
-        .iter()
-        .map(|&at| keys[at as usize])
-        .collect();
+    let in_order = bare::in_no_order(&keys);
     let mut at = 0;
     Case::new(move || {
         timing::bare(&mut table, &in_order, &mut at, WARM_UP_BATCHES as u64);

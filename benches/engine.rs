@@ -13,12 +13,12 @@ use criterion::{
     BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
 
+use common::BATCH;
 use common::bare::{self, Bare, Dash, Std};
 use common::load::{self, Load, Order, Source};
 use common::parts::{Flows, Keys, Lines, OPERATIONS, Parse, Part, Rules, Tracker};
 use common::timing;
 use common::traffic::Protocol::{Tcp, Udp};
-use common::{BATCH, shuffled};
 
 /// As in lotus itself: what a flow costs is the allocator's matter, too.
 #[global_allocator]
@@ -98,10 +98,7 @@ fn probe<B: Bare>(c: &mut Criterion, name: &str) {
     for flows in FLOWS {
         let keys = bare::keys(flows);
         let mut table = B::of(&keys);
-        let in_order: Vec<u64> = shuffled(flows)
-            .iter()
-            .map(|&at| keys[at as usize])
-            .collect();
+        let in_order = bare::in_no_order(&keys);
         let mut at = 0;
         group.bench_function(BenchmarkId::from_parameter(flows), |b| {
             b.iter_custom(|batches| timing::bare(&mut table, &in_order, &mut at, batches));

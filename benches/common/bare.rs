@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use lotus::conntrack::{FlowKey, Tuple};
 use lotus::wire::{NO_VLAN, proto};
 
+use super::shuffled;
 use super::traffic::{OPEN, SERVER, client};
 
 /// As large as a flow with its name and what the table adds: 184 bytes.
@@ -16,7 +17,7 @@ type Entry = Box<[u64; 23]>;
 /// Places between numbers that lie in different cache lines.
 const LINE: usize = 8;
 
-/// As many locks as keep threads out of each other's way, as in the flow table.
+/// As many locks as keep threads out of each other's way.
 const LOCKS: usize = 1024;
 
 /// The keys are hashes already.
@@ -97,4 +98,10 @@ pub fn keys(flows: u32) -> Vec<u64> {
     (0..flows)
         .map(|flow| FlowKey::new(&tuple(flow), &hasher).0.hash_value())
         .collect()
+}
+
+/// The same in no order: that in which they are looked up.
+pub fn in_no_order(keys: &[u64]) -> Vec<u64> {
+    let order = shuffled(keys.len() as u32);
+    order.into_iter().map(|at| keys[at as usize]).collect()
 }

@@ -3,7 +3,6 @@
 The firewalls have one policy: from the client's side TCP 21 with the FTP helper, and TCP and UDP
 5000 to 5999; what is established or related; ARP and neighbour discovery; nothing else.
 """
-import contextlib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ import subprocess
 import time
 
 from . import figures
-from .hosts import CLIENT_PORT, SERVER_PORT, Cores, MachineWide, run, stop, undisturbed, wait_for
+from .hosts import CLIENT_PORT, SERVER_PORT, Cores, Entered, MachineWide, run, stop, wait_for
 
 LOTUS_RULES = f"""table bridge bench {{
   ct helper ftp {{ type "ftp" protocol tcp; }}
@@ -61,7 +60,7 @@ BUCKETS = "/sys/module/nf_conntrack/parameters/hashsize"
 MOST = "/proc/sys/net/netfilter/nf_conntrack_max"
 
 
-class Forwarder:
+class Forwarder(Entered):
     """Entered in a lab it forwards; left it is gone."""
 
     # Whether it passes frames larger than a wire's, and checksums that are still to be made. Who
@@ -74,23 +73,7 @@ class Forwarder:
 
     def __init__(self, lab, capacity):
         self.lab, self.capacity = lab, capacity
-        self.leaving = contextlib.ExitStack()
         self.process = None
-
-    def __enter__(self):
-        try:
-            self.up()
-        except BaseException:
-            self.leaving.close()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        with undisturbed():
-            self.leaving.close()
-
-    def up(self):
-        raise NotImplementedError
 
     def begin(self, name, *command, **options):
         """Starts a program in the firewall, with its log."""

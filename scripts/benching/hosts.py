@@ -75,7 +75,28 @@ class Cores:
     sink = 3 if (os.cpu_count() or 1) > 3 else 0
 
 
-class Lab:
+class Entered:
+    """Put up when it is entered, taken down when it is left: what is in `leaving`, also after a
+    failure in between."""
+
+    def __enter__(self):
+        self.leaving = contextlib.ExitStack()
+        try:
+            self.up()
+        except BaseException:
+            self.leaving.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        with undisturbed():
+            self.leaving.close()
+
+    def up(self):
+        raise NotImplementedError
+
+
+class Lab(Entered):
     """Three fresh namespaces, and the processes in them. Leaving takes everything down.
 
         client0 (client) --- to-client (firewall) to-server --- server0 (server)
@@ -87,27 +108,17 @@ class Lab:
         self.client, self.firewall, self.server = (
             f"{self.prefix}-{host}" for host in ("client", "firewall", "server"))
 
-    def __enter__(self):
-        self.leaving = contextlib.ExitStack()
-        try:
-            # Short: Unix sockets live in it. Not private: an FTP server drops its rights.
-            self.folder = self.leaving.enter_context(
-                tempfile.TemporaryDirectory(prefix=f"{self.prefix}-"))
-            os.chmod(self.folder, 0o755)
-            self.leaving.callback(down, self.prefix)
-            library(f"hosts_up {self.prefix}")
-            for host in (self.client, self.server):
-                self.on(host, "sysctl", "-qw", *ENDS)
-            if not self.offloads:
-                self.offloads_off()
-        except BaseException:
-            self.leaving.close()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        with undisturbed():
-            self.leaving.close()
+    def up(self):
+        # Short: Unix sockets live in it. Not private: an FTP server drops its rights.
+        self.folder = self.leaving.enter_context(
+            tempfile.TemporaryDirectory(prefix=f"{self.prefix}-"))
+        os.chmod(self.folder, 0o755)
+        self.leaving.callback(down, self.prefix)
+        library(f"hosts_up {self.prefix}")
+        for host in (self.client, self.server):
+            self.on(host, "sysctl", "-qw", *ENDS)
+        if not self.offloads:
+            self.offloads_off()
 
     def on(self, host, *command, **options):
         return run("ip", "netns", "exec", host, *command, **options)

@@ -9,6 +9,8 @@
 
 #[path = "../latency.rs"]
 mod latency;
+#[path = "../program.rs"]
+mod program;
 
 mod clock;
 mod flow;
@@ -19,13 +21,10 @@ mod sink;
 mod socket;
 mod stamp;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use anyhow::Result;
 use clap::Parser;
-use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
+
+use self::program::{print, stop_flag};
 
 /// Sends frames out of an interface, or receives what another one of its kind sends. Prints what it
 /// did as one line of JSON; Ctrl-C ends it early.
@@ -38,17 +37,9 @@ enum Command {
 
 fn main() -> Result<()> {
     let command = Command::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+    let stop = stop_flag()?;
     match command {
         Command::Send(arguments) => print(&send::run(&arguments, &stop)?),
         Command::Sink(arguments) => print(&sink::run(&arguments, &stop)?),
     }
-}
-
-fn print(report: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string(report)?);
-    Ok(())
 }

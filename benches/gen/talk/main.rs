@@ -3,6 +3,8 @@
 
 #[path = "../latency.rs"]
 mod latency;
+#[path = "../program.rs"]
+mod program;
 
 mod ask;
 mod connect;
@@ -10,13 +12,11 @@ mod serve;
 mod socket;
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use clap::Parser;
-use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
+
+use self::program::{print, stop_flag};
 
 /// Makes connections and asks questions, or answers them. `connect` and `ask` print what they did as
 /// one line of JSON; Ctrl-C ends them early.
@@ -30,20 +30,12 @@ enum Command {
 
 fn main() -> Result<()> {
     let command = Command::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+    let stop = stop_flag()?;
     match command {
         Command::Serve(arguments) => serve::run(&arguments, &stop),
         Command::Connect(arguments) => print(&connect::run(&arguments, &stop)?),
         Command::Ask(arguments) => print(&ask::run(&arguments, &stop)?),
     }
-}
-
-fn print(report: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string(report)?);
-    Ok(())
 }
 
 /// `5000-5015`, or one port.

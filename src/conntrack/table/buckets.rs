@@ -50,7 +50,6 @@ struct Bucket<E> {
     /// Each is null or a box of this bucket's own.
     entries: [AtomicPtr<E>; PLACES],
     /// Null, or a box with the entries that have no place.
-    #[allow(clippy::type_complexity)]
     beside: AtomicPtr<Vec<Box<E>>>,
 }
 
