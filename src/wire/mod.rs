@@ -19,6 +19,7 @@ mod frame;
 mod ipv4;
 mod ipv6;
 mod l4;
+mod own;
 mod prefetch;
 pub mod reset;
 

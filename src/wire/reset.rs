@@ -1,48 +1,33 @@
 //! TCP resets in the name of an end of a connection, made from a segment of it.
 
-use std::net::IpAddr;
-
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, TcpControl, TcpPacket,
-    TcpRepr, TcpSeqNumber,
-};
+use smoltcp::wire::{IpAddress, IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
-use super::{Ip, L4, Meta, OwnedFrame, Packet, TcpFlags, TcpSegment};
-
-/// What hosts give their packets (RFC 1700 recommends 64).
-const HOP_LIMIT: u8 = 64;
-
-const ETHERNET_ADDRESS_BYTES: usize = 6;
+use super::own::{Own, To};
+use super::{Ip, L4, OwnedFrame, Packet, TcpFlags, TcpSegment};
 
 /// The reset that the segment's sender would send to its receiver, with this sequence number.
 #[must_use]
 pub fn to_receiver(frame: &[u8], packet: &Packet, seq: u32) -> Option<OwnedFrame> {
     let (ip, segment) = tcp_of(packet)?;
-    let ends = [(ip.src, segment.src_port), (ip.dst, segment.dst_port)];
-    let link = frame.get(..ip.datagram.start)?.to_vec();
+    let ports = (segment.src_port, segment.dst_port);
     let ack = segment.flags.has(TcpFlags::ACK).then_some(segment.ack);
-    build(link, ends, seq, ack)
+    build(frame, ip, To::Receiver, ports, seq, ack)
 }
 
 /// The reset that the segment's receiver would send to its sender (RFC 9293 section 3.10.7.1): it
-/// stands where the segment says that the next byte is expected, and acknowledges the segment.
+/// stands where the segment says that the next byte is expected; if the segment does not say that,
+/// the reset acknowledges it.
 #[must_use]
 pub fn to_sender(frame: &[u8], packet: &Packet) -> Option<OwnedFrame> {
     let (ip, segment) = tcp_of(packet)?;
-    let ends = [(ip.dst, segment.dst_port), (ip.src, segment.src_port)];
-    let mut link = frame.get(..ip.datagram.start)?.to_vec();
-    let (to, from) = link
-        .get_mut(..2 * ETHERNET_ADDRESS_BYTES)?
-        .split_at_mut(ETHERNET_ADDRESS_BYTES);
-    to.swap_with_slice(from);
-    let seq = if segment.flags.has(TcpFlags::ACK) {
-        segment.ack
+    let ports = (segment.dst_port, segment.src_port);
+    let (seq, ack) = if segment.flags.has(TcpFlags::ACK) {
+        (segment.ack, None)
     } else {
-        0
+        (0, Some(segment.seq.wrapping_add(segment.seq_len())))
     };
-    let ack = segment.seq.wrapping_add(segment.seq_len());
-    build(link, ends, seq, Some(ack))
+    build(frame, ip, To::Sender, ports, seq, ack)
 }
 
 fn tcp_of(packet: &Packet) -> Option<(&Ip, &TcpSegment)> {
@@ -53,10 +38,11 @@ fn tcp_of(packet: &Packet) -> Option<(&Ip, &TcpSegment)> {
     }
 }
 
-/// `link` is the link layer's header with its tags, `ends` are the source and the destination.
 fn build(
-    link: Vec<u8>,
-    [(src, src_port), (dst, dst_port)]: [(IpAddr, u16); 2],
+    frame: &[u8],
+    ip: &Ip,
+    to: To,
+    (src_port, dst_port): (u16, u16),
     seq: u32,
     ack: Option<u32>,
 ) -> Option<OwnedFrame> {
@@ -75,44 +61,15 @@ fn build(
         timestamp: None,
         payload: &[],
     };
-    let sums = ChecksumCapabilities::default();
-    let payload_len = tcp.buffer_len();
-    let at = link.len();
-    let mut frame = link;
-    let l4 = match (src, dst) {
-        (IpAddr::V4(src_addr), IpAddr::V4(dst_addr)) => {
-            let ip = Ipv4Repr {
-                src_addr,
-                dst_addr,
-                next_header: IpProtocol::Tcp,
-                payload_len,
-                hop_limit: HOP_LIMIT,
-            };
-            frame.resize(at + ip.buffer_len() + payload_len, 0);
-            ip.emit(&mut Ipv4Packet::new_unchecked(frame.get_mut(at..)?), &sums);
-            at + ip.buffer_len()
-        }
-        (IpAddr::V6(src_addr), IpAddr::V6(dst_addr)) => {
-            let ip = Ipv6Repr {
-                src_addr,
-                dst_addr,
-                next_header: IpProtocol::Tcp,
-                payload_len,
-                hop_limit: HOP_LIMIT,
-            };
-            frame.resize(at + ip.buffer_len() + payload_len, 0);
-            ip.emit(&mut Ipv6Packet::new_unchecked(frame.get_mut(at..)?));
-            at + ip.buffer_len()
-        }
-        _ => return None,
-    };
+    let mut own = Own::new(frame, ip, to, IpProtocol::Tcp, tcp.buffer_len())?;
+    let (src, dst) = (IpAddress::from(own.src), IpAddress::from(own.dst));
     tcp.emit(
-        &mut TcpPacket::new_unchecked(frame.get_mut(l4..)?),
-        &IpAddress::from(src),
-        &IpAddress::from(dst),
-        &sums,
+        &mut TcpPacket::new_unchecked(own.payload_mut()),
+        &src,
+        &dst,
+        &ChecksumCapabilities::default(),
     );
-    Some(OwnedFrame::copy_of(&frame, &Meta::default()))
+    Some(own.frame)
 }
 
 #[cfg(test)]
@@ -122,7 +79,8 @@ mod tests {
     use super::*;
     use crate::wire::{checksum, parse};
 
-    fn check(frame: &[u8], reset: &OwnedFrame, is_to_sender: bool, seq: u32, ack: u32) {
+    /// `ack`: what it acknowledges, if anything.
+    fn check(frame: &[u8], reset: &OwnedFrame, is_to_sender: bool, seq: u32, ack: Option<u32>) {
         let (before, after) = (parse(frame).unwrap(), parse(reset.frame()).unwrap());
         assert_eq!(before.ether.vlan_ids(), after.ether.vlan_ids());
         let (before, after) = (before.ip.unwrap(), after.ip.unwrap());
@@ -138,8 +96,10 @@ mod tests {
         }
         assert_eq!(ends(&after, new), expected);
         assert_eq!([&reset.frame()[..6], &reset.frame()[6..12]], macs);
-        assert_eq!(new.flags, TcpFlags(TcpFlags::RST | TcpFlags::ACK));
-        assert_eq!((new.seq, new.ack, new.payload_bytes), (seq, ack, 0));
+        let flags = ack.map_or(TcpFlags::RST, |_| TcpFlags::RST | TcpFlags::ACK);
+        assert_eq!(new.flags, TcpFlags(flags));
+        let numbers = (new.seq, new.ack, new.payload_bytes);
+        assert_eq!(numbers, (seq, ack.unwrap_or(0), 0));
         assert!(checksum::transport_is_right(reset.frame(), &after));
         if after.src.is_ipv4() {
             let header = &reset.frame()[after.datagram.start..after.l4_offset];
@@ -163,8 +123,8 @@ mod tests {
                 frame.splice(12..12, tags.iter().copied());
                 let packet = parse(&frame).unwrap();
                 let forward = to_receiver(&frame, &packet, 5).unwrap();
-                check(&frame, &forward, false, 5, 77);
-                check(&frame, &to_sender(&frame, &packet).unwrap(), true, 77, 3);
+                check(&frame, &forward, false, 5, Some(77));
+                check(&frame, &to_sender(&frame, &packet).unwrap(), true, 77, None);
             }
         }
     }
@@ -181,6 +141,7 @@ mod tests {
         )
         .frame();
         let packet = parse(&frame).unwrap();
-        check(&frame, &to_sender(&frame, &packet).unwrap(), true, 0, 10);
+        let reset = to_sender(&frame, &packet).unwrap();
+        check(&frame, &reset, true, 0, Some(10));
     }
 }
