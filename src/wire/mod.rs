@@ -22,6 +22,7 @@ mod l4;
 mod own;
 mod prefetch;
 pub mod reset;
+pub mod unreachable;
 
 use std::net::IpAddr;
 use std::ops::Range;
