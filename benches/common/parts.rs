@@ -9,9 +9,10 @@ use std::time::Duration;
 use lotus::conntrack::{
     CtState, Direction, Expectations, Flow, FlowKey, Settings, Table, Tcp, Time, Tuple,
 };
+use lotus::engine::Kept;
 use lotus::helper::ftp::{self, Context, Released, Sessions, SharedSession, Step};
 use lotus::observe::EventQueue;
-use lotus::rules::{Outcome, Query, Ruleset};
+use lotus::rules::{Query, Ruleset};
 use lotus::wire::{self, L4, Meta, NO_VLAN, Packet, Side, TcpFlags, TcpSegment};
 
 use super::frame::{Segment, udp};
@@ -126,8 +127,8 @@ impl Part for Keys {
 
 /// The flow table, without the engine around it.
 pub struct Flows {
-    table: Table<Outcome>,
-    flows: Vec<(FlowKey, Flow<Outcome>)>,
+    table: Table<Kept>,
+    flows: Vec<(FlowKey, Flow<Kept>)>,
     job: Job,
 }
 

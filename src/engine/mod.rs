@@ -17,7 +17,7 @@ mod trace;
 
 pub use process::{Engine, Parsed};
 pub use settings::{NoProfile, SettingError, SettingHelp, Settings};
-pub use shared::{Shared, Totals};
+pub use shared::{Kept, Shared, Totals};
 pub use trace::Trace;
 
 use crate::observe::DropReason;

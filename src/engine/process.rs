@@ -4,7 +4,7 @@ mod helped;
 use std::sync::Arc;
 
 use super::shared::Published;
-use super::{Out, Shared, Trace, Verdict};
+use super::{Kept, Out, Shared, Trace, Verdict};
 use crate::conntrack::icmp::{self, Role};
 use crate::conntrack::{
     CachedVerdict, CtState, Direction, ExpectedTuple, Flow, FlowKey, InsertError, Judgement, Link,
@@ -58,7 +58,7 @@ enum Found {
     Reopen,
     WrongSide,
     BadChecksum,
-    Packet(Tracked, Link, Option<Outcome>),
+    Packet(Tracked, Link, Option<Kept>),
 }
 
 impl Engine {
@@ -297,7 +297,7 @@ impl Engine {
         key: &FlowKey,
         tracked: &Tracked,
         link: Link,
-        cached: Option<Outcome>,
+        cached: Option<Kept>,
         packet: &Packet,
         passing: Passing<'_>,
     ) -> Verdict {
@@ -316,14 +316,14 @@ impl Engine {
                 }
             };
         }
-        let outcome = match cached {
-            Some(outcome) => {
-                self.rules.ruleset.count(outcome.hits, passing.frame.len());
-                outcome
+        let drop = match cached {
+            Some(Kept { drop, hits }) => {
+                self.rules.ruleset.count(hits, passing.frame.len());
+                drop
             }
             None => self.ask_and_keep(key, tracked, packet, &passing),
         };
-        if let Some(reason) = outcome.drop {
+        if let Some(reason) = drop {
             return Verdict::Drop(reason);
         }
         match (link, tracked.tcp) {
@@ -386,7 +386,7 @@ impl Engine {
                 CachedVerdict {
                     generation,
                     state,
-                    outcome,
+                    outcome: outcome.into(),
                 },
             );
         }
@@ -501,20 +501,20 @@ impl Engine {
         tracked: &Tracked,
         packet: &Packet,
         passing: &Passing<'_>,
-    ) -> Outcome {
+    ) -> Option<DropReason> {
         let outcome = self.ask(packet, passing, tracked.state, tracked.direction);
         if outcome.cacheable {
             let generation = self.rules.generation;
             let kept = CachedVerdict {
                 generation,
                 state: tracked.state,
-                outcome,
+                outcome: outcome.into(),
             };
             self.shared
                 .table
                 .with(key, |flow| flow.cache(tracked.direction, kept));
         }
-        outcome
+        outcome.drop
     }
 
     fn ask(
@@ -544,7 +544,7 @@ fn verdict_of(drop: Option<DropReason>) -> Verdict {
     drop.map_or(Verdict::Forward, Verdict::Drop)
 }
 
-fn is_closed(flow: &Flow<Outcome>) -> bool {
+fn is_closed(flow: &Flow<Kept>) -> bool {
     flow.tcp().is_some_and(|tcp| is_over(tcp.state()))
 }
 

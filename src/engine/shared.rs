@@ -7,7 +7,7 @@ use super::Settings;
 use crate::conntrack::{Expectations, FlowKey, FragmentStore, Link, Removed, Table, Time};
 use crate::helper::ftp::{self, Context, Sessions};
 use crate::observe::{Counters, DropReason, EventQueue};
-use crate::rules::{HelperId, HelperObject, Outcome, Ruleset};
+use crate::rules::{HelperId, HelperObject, Hits, Outcome, Ruleset};
 use crate::wire::OwnedFrame;
 
 /// A silent control connection whose data connections live is looked at again after this.
@@ -23,7 +23,7 @@ pub struct Shared {
     profiles: Box<[Arc<ftp::Settings>]>,
     pub(super) rules: ArcSwap<Published>,
     generation: AtomicU32,
-    pub(super) table: Table<Outcome>,
+    pub(super) table: Table<Kept>,
     pub(super) expectations: Expectations,
     pub(super) sessions: Sessions,
     pub(super) fragments: FragmentStore,
@@ -31,6 +31,21 @@ pub struct Shared {
     next_part: AtomicUsize,
     /// Nanoseconds of the first moment that anybody told of; 0 before.
     begun: AtomicU64,
+}
+
+/// What a flow keeps of the rules' outcome: what its later packets need, since each flow pays for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// As [`Outcome::drop`].
+    pub drop: Option<DropReason>,
+    /// As [`Outcome::hits`].
+    pub hits: Hits,
+}
+
+impl From<Outcome> for Kept {
+    fn from(Outcome { drop, hits, .. }: Outcome) -> Kept {
+        Kept { drop, hits }
+    }
 }
 
 /// The ruleset in force. A cached verdict is good for one generation.
@@ -212,7 +227,7 @@ impl Shared {
     /// Whatever depended on a flow that left the table.
     pub(super) fn flow_gone(
         &self,
-        removed: &Removed<Outcome>,
+        removed: &Removed<Kept>,
         why: &'static str,
         now: Time,
         counters: &Counters,

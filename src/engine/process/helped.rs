@@ -7,10 +7,9 @@ use crate::conntrack::{
     Direction, ExpectedTuple, Flow, FlowKey, Judgement, Link, TcpState, TcpStep, Time, Tuple,
 };
 use crate::engine::shared::discard;
-use crate::engine::{Origin, OutFrame, Verdict};
+use crate::engine::{Kept, Origin, OutFrame, Verdict};
 use crate::helper::ftp::{self, Control, Released, Step};
 use crate::observe::DropReason;
-use crate::rules::Outcome;
 use crate::wire::{Ip, L4, Packet, TcpFlags, TcpSegment, edit, reset};
 
 impl Engine {
@@ -251,7 +250,7 @@ impl Engine {
         }
         let was_waiting = matches!(step.before, SynSent | SynSent2);
         let shared = &self.shared;
-        let about = |flow: &mut Flow<Outcome>| {
+        let about = |flow: &mut Flow<Kept>| {
             let ((from, to), expected) = (flow.ends(key), flow.expected(key));
             if is_over(step.after) {
                 flow.link = Link::None;

@@ -41,14 +41,9 @@ fn lab_of(rules: &str) -> Lab {
 #[test]
 fn a_flow_is_small() {
     use crate::conntrack::{Flow, Tcp};
-    use crate::rules::Outcome;
     assert_eq!(
-        [
-            size_of::<Outcome>(),
-            size_of::<Tcp>(),
-            size_of::<Flow<Outcome>>()
-        ],
-        [8, 72, 136]
+        [size_of::<Kept>(), size_of::<Tcp>(), size_of::<Flow<Kept>>()],
+        [6, 72, 136]
     );
 }
 
