@@ -11,6 +11,7 @@
 )]
 
 mod process;
+mod reject;
 mod settings;
 mod shared;
 mod trace;

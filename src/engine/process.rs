@@ -4,15 +4,15 @@ mod helped;
 use std::sync::Arc;
 
 use super::shared::Published;
-use super::{Kept, Out, Shared, Trace, Verdict};
+use super::{Kept, Origin, Out, OutFrame, Shared, Trace, Verdict, reject};
 use crate::conntrack::icmp::{self, Role};
 use crate::conntrack::{
     CachedVerdict, CtState, Direction, ExpectedTuple, Flow, FlowKey, InsertError, Judgement, Link,
     Meeting, STATE_CHANGING_FLAGS, Tcp, TcpState, TcpStep, Time, Tracked, Tuple, has_tcp_flags,
 };
 use crate::observe::{Counters, DropReason};
-use crate::rules::{Outcome, Query};
-use crate::wire::{ChecksumState, ETHERTYPE_IPV4, Ip, L4, Meta, Packet, Side, checksum, proto};
+use crate::rules::{Outcome, Query, Reject};
+use crate::wire::{ETHERTYPE_IPV4, Ip, L4, Meta, Packet, Side, checksum};
 
 /// A worker that loses the race to insert a flow looks it up instead; losing it again means that
 /// the flow vanished in between, and a third time does not happen twice.
@@ -26,6 +26,9 @@ pub struct Engine {
     rules: Arc<Published>,
     /// What is noted of the present frame, if anybody wants to know.
     pub(super) trace: Option<Trace>,
+    /// What tests put in the place of the rules' outcome.
+    #[cfg(test)]
+    pub(super) stand_in: Option<fn(&Packet, Outcome) -> Outcome>,
 }
 
 /// A frame as [`Engine::parse`] understood it.
@@ -71,6 +74,8 @@ impl Engine {
             counters,
             rules,
             trace: None,
+            #[cfg(test)]
+            stand_in: None,
         }
     }
 
@@ -130,7 +135,7 @@ impl Engine {
         }
         self.note(|trace| *trace = Trace::default());
         let packet = &parsed.packet;
-        let passing = Passing {
+        let mut passing = Passing {
             side,
             frame,
             meta,
@@ -142,7 +147,7 @@ impl Engine {
             (Some(reason), _) => Verdict::Drop(reason),
             (None, Some(ip)) if ip.fragment.is_some() => self.fragment(packet, passing),
             (None, Some(ip)) => self.ip(packet, ip, parsed.key.as_ref(), passing),
-            (None, None) => self.untracked(packet, &passing),
+            (None, None) => self.untracked(packet, &mut passing),
         };
         match verdict {
             Verdict::Forward => {}
@@ -158,7 +163,7 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn untracked(&mut self, packet: &Packet, passing: &Passing<'_>) -> Verdict {
+    fn untracked(&mut self, packet: &Packet, passing: &mut Passing<'_>) -> Verdict {
         let outcome = self.ask(packet, passing, CtState::Untracked, Direction::Original);
         verdict_of(outcome.drop)
     }
@@ -170,7 +175,7 @@ impl Engine {
         packet: &Packet,
         ip: &Ip,
         key: Option<&(FlowKey, bool)>,
-        passing: Passing<'_>,
+        mut passing: Passing<'_>,
     ) -> Verdict {
         if packet.ether.ethertype == ETHERTYPE_IPV4 {
             let header = ip_header(passing.frame, packet);
@@ -181,10 +186,10 @@ impl Engine {
         if let L4::Icmp(message) = &ip.l4 {
             match icmp::role(ip.protocol, message.kind) {
                 Role::Query | Role::Answer => {}
-                Role::Error => return self.icmp_error(packet, ip, &passing),
-                Role::Untracked => return self.untracked(packet, &passing),
+                Role::Error => return self.icmp_error(packet, ip, &mut passing),
+                Role::Untracked => return self.untracked(packet, &mut passing),
                 Role::Unknown => {
-                    return self.invalid(packet, &passing, DropReason::IcmpUnrelated);
+                    return self.invalid(packet, &mut passing, DropReason::IcmpUnrelated);
                 }
             }
         }
@@ -192,7 +197,7 @@ impl Engine {
             return Verdict::Drop(DropReason::IcmpUnrelated);
         };
         self.note(|trace| trace.tuple = Tuple::of(packet));
-        if has_tcp_flags(packet, STATE_CHANGING_FLAGS) && !checksum_holds(&passing, ip) {
+        if has_tcp_flags(packet, STATE_CHANGING_FLAGS) && !passing.checksum_holds(ip) {
             return Verdict::Drop(DropReason::ChecksumBad);
         }
         match self.find(key, *from_low, packet, ip, &passing) {
@@ -213,7 +218,7 @@ impl Engine {
         from_low: bool,
         packet: &Packet,
         ip: &Ip,
-        passing: Passing<'_>,
+        mut passing: Passing<'_>,
     ) -> Verdict {
         for _ in 0..MAX_RACES {
             let may_begin = match found {
@@ -239,7 +244,7 @@ impl Engine {
             };
             if may_begin
                 && let Some(tuple) = Tuple::of(packet)
-                && let Some(verdict) = self.begin(*key, from_low, &tuple, packet, ip, &passing)
+                && let Some(verdict) = self.begin(*key, from_low, &tuple, packet, ip, &mut passing)
             {
                 return self.missed_range(verdict, &tuple, packet, passing);
             }
@@ -269,7 +274,7 @@ impl Engine {
             if flow.side_of(direction) != passing.side {
                 return Found::WrongSide;
             }
-            if matches!(flow.link, Link::Control(..)) && !checksum_holds(passing, ip) {
+            if matches!(flow.link, Link::Control(..)) && !passing.checksum_holds(ip) {
                 return Found::BadChecksum;
             }
             let tracked = flow.update(direction, packet, settings, now);
@@ -299,7 +304,7 @@ impl Engine {
         link: Link,
         cached: Option<Kept>,
         packet: &Packet,
-        passing: Passing<'_>,
+        mut passing: Passing<'_>,
     ) -> Verdict {
         self.note(|trace| {
             trace.state = Some(tracked.state);
@@ -312,7 +317,7 @@ impl Engine {
             return match link {
                 Link::Control(..) => Verdict::Drop(reason),
                 Link::None | Link::Announced(_) | Link::Data(_) => {
-                    self.invalid(packet, &passing, reason)
+                    self.invalid(packet, &mut passing, reason)
                 }
             };
         }
@@ -321,7 +326,7 @@ impl Engine {
                 self.rules.ruleset.count(hits, passing.frame.len());
                 drop
             }
-            None => self.ask_and_keep(key, tracked, packet, &passing),
+            None => self.ask_and_keep(key, tracked, packet, &mut passing),
         };
         if let Some(reason) = drop {
             return Verdict::Drop(reason);
@@ -350,7 +355,7 @@ impl Engine {
         tuple: &Tuple,
         packet: &Packet,
         ip: &Ip,
-        passing: &Passing<'_>,
+        passing: &mut Passing<'_>,
     ) -> Option<Verdict> {
         let Passing { side, now, .. } = *passing;
         let settings = &self.shared.settings.conntrack;
@@ -405,7 +410,7 @@ impl Engine {
             let profile = self.rules.profile(helper);
             flow.link = Link::Control(id, profile);
             if flow.tcp().is_some_and(Tcp::is_picked_up) {
-                if !checksum_holds(passing, ip) {
+                if !passing.checksum_holds(ip) {
                     return Some(Verdict::Drop(DropReason::ChecksumBad));
                 }
                 self.begin_midstream((id, profile), packet, ip, segment, passing);
@@ -454,9 +459,9 @@ impl Engine {
 
     /// An ICMP error: it is about the flow whose packet it quotes, or about nothing.
     #[inline(never)]
-    fn icmp_error(&mut self, packet: &Packet, ip: &Ip, passing: &Passing<'_>) -> Verdict {
+    fn icmp_error(&mut self, packet: &Packet, ip: &Ip, passing: &mut Passing<'_>) -> Verdict {
         const ICMP_HEADER_BYTES: usize = 8;
-        if !checksum_holds(passing, ip) {
+        if !passing.checksum_holds(ip) {
             return Verdict::Drop(DropReason::ChecksumBad);
         }
         let quote = passing
@@ -489,7 +494,7 @@ impl Engine {
     /// A packet that is invalid to connection tracking: rules may accept it, else the reason is
     /// what connection tracking found.
     #[inline(never)]
-    fn invalid(&mut self, packet: &Packet, passing: &Passing<'_>, why: DropReason) -> Verdict {
+    fn invalid(&mut self, packet: &Packet, passing: &mut Passing<'_>, why: DropReason) -> Verdict {
         let outcome = self.ask(packet, passing, CtState::Invalid, Direction::Original);
         verdict_of(outcome.drop.map(|_| why))
     }
@@ -500,7 +505,7 @@ impl Engine {
         key: &FlowKey,
         tracked: &Tracked,
         packet: &Packet,
-        passing: &Passing<'_>,
+        passing: &mut Passing<'_>,
     ) -> Option<DropReason> {
         let outcome = self.ask(packet, passing, tracked.state, tracked.direction);
         if outcome.cacheable {
@@ -517,10 +522,11 @@ impl Engine {
         outcome.drop
     }
 
+    /// Asks the rules. If they reject the packet, its sender is told.
     fn ask(
         &mut self,
         packet: &Packet,
-        passing: &Passing<'_>,
+        passing: &mut Passing<'_>,
         state: CtState,
         direction: Direction,
     ) -> Outcome {
@@ -531,7 +537,34 @@ impl Engine {
             state,
             direction,
         };
-        self.rules.ruleset.evaluate(&query, passing.frame.len())
+        let outcome = self.rules.ruleset.evaluate(&query, passing.frame.len());
+        #[cfg(test)]
+        let outcome = self.stand_in.map_or(outcome, |how| how(packet, outcome));
+        if let Some(reject) = outcome.reject {
+            self.tell(reject, packet, passing);
+        }
+        outcome
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell(&self, reject: Reject, packet: &Packet, passing: &mut Passing<'_>) {
+        if !reject::may_answer(passing.frame, packet, passing.meta, reject) {
+            return;
+        }
+        if !self.shared.answers.take(passing.now) {
+            return self.counters.answer_suppressed();
+        }
+        if let Some(frame) = reject::answer(passing.frame, packet, reject) {
+            let (to, origin) = (passing.side, Origin::Generated);
+            passing.out.frames.push(OutFrame { to, origin, frame });
+        }
+    }
+}
+
+impl Passing<'_> {
+    fn checksum_holds(&self, ip: &Ip) -> bool {
+        checksum::holds(self.frame, self.meta, ip)
     }
 }
 
@@ -550,17 +583,6 @@ fn is_closed(flow: &Flow<Kept>) -> bool {
 
 fn is_over(state: TcpState) -> bool {
     matches!(state, TcpState::TimeWait | TcpState::Close)
-}
-
-/// Whether the transport checksum is right, as far as anybody must look: the kernel vouches for
-/// some, and those of a veth were never made.
-fn checksum_holds(passing: &Passing<'_>, ip: &Ip) -> bool {
-    passing.meta.checksum() != ChecksumState::Unknown
-        || !matches!(
-            ip.protocol,
-            proto::TCP | proto::UDP | proto::ICMP | proto::ICMPV6
-        )
-        || checksum::transport_is_right(passing.frame, ip)
 }
 
 impl std::fmt::Debug for Engine {

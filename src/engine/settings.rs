@@ -23,6 +23,11 @@ pub struct Settings {
     pub ftp: ftp::Settings,
     /// Events that may wait for whoever takes them.
     pub events: usize,
+    /// Most answers to rejected packets each second, of all workers together. Somebody who sends in
+    /// the name of others must not get more than this out of lotus.
+    pub reject_rate: usize,
+    /// Answers that may come at once, after a pause.
+    pub reject_burst: usize,
     /// What profiles set beside that, by name: helper objects of the rules name them with
     /// `comment "lotus:NAME"`.
     profiles: BTreeMap<String, Vec<Assignment>>,
@@ -34,6 +39,9 @@ impl Default for Settings {
             conntrack: conntrack::Settings::default(),
             ftp: ftp::Settings::default(),
             events: QUEUE_EVENTS,
+            // Linux's for all ICMP errors of a host: icmp_msgs_per_sec and icmp_msgs_burst.
+            reject_rate: 1000,
+            reject_burst: 50,
             profiles: BTreeMap::new(),
         }
     }
@@ -151,6 +159,8 @@ const FTP_ENTRIES: &[Entry<ftp::Settings>] = entries! {
 
 const ENGINE_ENTRIES: &[Entry<Settings>] = entries! {
     "events.queue" events, "events that may wait to be written; what comes on top is lost and counted";
+    "reject.rate" reject_rate, "most answers to rejected packets each second, of all workers together; what comes on top is dropped in silence";
+    "reject.burst" reject_burst, "answers to rejected packets that may come at once, after a pause";
 };
 
 impl Settings {
@@ -369,6 +379,9 @@ mod tests {
         settings.set("conntrack.udp_timeout", "5").unwrap();
         settings.set("ftp.active", "no").unwrap();
         settings.set("ftp.tls_ports", "40000-40100").unwrap();
+        settings.set("reject.rate", "77").unwrap();
+        settings.set("reject.burst", "7").unwrap();
+        assert_eq!((settings.reject_rate, settings.reject_burst), (77, 7));
         assert_eq!(settings.conntrack.max_flows, 1000);
         assert_eq!(settings.conntrack.udp, Duration::from_secs(5));
         assert!(!settings.ftp.allow_active);

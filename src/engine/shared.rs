@@ -3,7 +3,7 @@ use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
 
-use super::Settings;
+use super::{Settings, reject};
 use crate::conntrack::{Expectations, FlowKey, FragmentStore, Link, Removed, Table, Time};
 use crate::helper::ftp::{self, Context, Sessions};
 use crate::observe::{Counters, DropReason, EventQueue};
@@ -27,6 +27,8 @@ pub struct Shared {
     pub(super) expectations: Expectations,
     pub(super) sessions: Sessions,
     pub(super) fragments: FragmentStore,
+    /// Bounds the answers to rejected packets.
+    pub(super) answers: reject::Limit,
     events: EventQueue,
     next_part: AtomicUsize,
     /// Nanoseconds of the first moment that anybody told of; 0 before.
@@ -107,6 +109,7 @@ impl Shared {
             expectations: Expectations::default(),
             sessions: Sessions::default(),
             fragments: FragmentStore::default(),
+            answers: reject::Limit::new(settings.reject_rate, settings.reject_burst),
             events: EventQueue::new(settings.events),
             next_part: AtomicUsize::new(0),
             profiles: settings.ftp_profiles().into(),

@@ -1294,4 +1294,5 @@ fn first_fragments_without_end_shut_nobody_out() {
 
 mod conntrack;
 mod refusal;
+mod reject;
 mod tls;

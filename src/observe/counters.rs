@@ -50,6 +50,7 @@ pub struct Counters {
     unheld: Cell,
     generated: Cell,
     ring_lost: AtomicU64,
+    answers_suppressed: AtomicU64,
 }
 
 impl Default for Counters {
@@ -62,6 +63,7 @@ impl Default for Counters {
             unheld: Cell::default(),
             generated: Cell::default(),
             ring_lost: AtomicU64::new(0),
+            answers_suppressed: AtomicU64::new(0),
         }
     }
 }
@@ -108,6 +110,13 @@ impl Counters {
         self.ring_lost
             .store(self.ring_lost.load(Relaxed) + frames, Relaxed);
     }
+
+    /// A rejected packet got no answer, because there had been too many.
+    pub fn answer_suppressed(&self) {
+        let so_far = self.answers_suppressed.load(Relaxed);
+        self.answers_suppressed
+            .store(so_far.wrapping_add(1), Relaxed);
+    }
 }
 
 /// The sum of many threads' counters at one moment.
@@ -125,6 +134,8 @@ pub struct Snapshot {
     pub generated: Traffic,
     /// Lost by the kernel before the ring: not part of `received`.
     pub ring_lost: u64,
+    /// Rejected packets that got no answer, because there had been too many.
+    pub answers_suppressed: u64,
 }
 
 impl Snapshot {
@@ -138,6 +149,7 @@ impl Snapshot {
             held: Traffic::default(),
             generated: Traffic::default(),
             ring_lost: 0,
+            answers_suppressed: 0,
         };
         let mut unheld = Traffic::default();
         for block in blocks {
@@ -158,6 +170,7 @@ impl Snapshot {
                 to.bytes = to.bytes.wrapping_add(from.bytes);
             }
             sum.ring_lost += block.ring_lost.load(Relaxed);
+            sum.answers_suppressed += block.answers_suppressed.load(Relaxed);
         }
         sum.held.frames = sum.held.frames.saturating_sub(unheld.frames);
         sum.held.bytes = sum.held.bytes.saturating_sub(unheld.bytes);

@@ -76,6 +76,7 @@ drop_reasons! {
     HelperReset "helper_reset" "A segment of a control connection that was reset because a command was refused.";
     // rules
     RuleDrop "rule_drop" "A rule says drop.";
+    RuleReject "rule_reject" "A rule says reject: the sender is told, unless that must not be or was too often (reject.rate).";
     PolicyDrop "policy_drop" "No rule accepted it and the chain's policy is drop.";
     // io, sending
     TxTooLong "tx_too_long" "The frame is longer than the other port's MTU, which must be 4 more for each tag beyond one 802.1Q tag.";

@@ -90,6 +90,8 @@ pub struct Query<'a> {
 pub struct Outcome {
     /// `None`: accepted. A drop by a rule and one by a chain's policy have different reasons.
     pub drop: Option<DropReason>,
+    /// What the sender is told of the drop, if anything. Such an outcome is never cacheable.
+    pub reject: Option<Reject>,
     /// The helper object that `ct helper set` named on the way, if any.
     pub helper: Option<HelperId>,
     /// The evaluation looked only at what cannot change within a flow for the same direction and
@@ -98,6 +100,17 @@ pub struct Outcome {
     /// Rule counters that this packet moved; a cached outcome moves them again with
     /// [`Ruleset::count`].
     pub hits: Hits,
+}
+
+/// How a `reject` answers, for the family of the packet at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// A TCP reset; nothing for a packet that is no TCP.
+    TcpReset,
+    /// "Destination unreachable" of ICMP (type 3) with this code.
+    Icmp(u8),
+    /// "Destination unreachable" of ICMPv6 (type 1) with this code.
+    Icmpv6(u8),
 }
 
 /// Up to two rule counters. An evaluation that moves more is not cacheable.

@@ -123,6 +123,7 @@ impl Program {
         } = walk;
         Outcome {
             drop,
+            reject: None,
             helper,
             cacheable: !volatile,
             hits,

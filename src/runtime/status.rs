@@ -45,6 +45,8 @@ pub struct Status {
     pub dropped: u64,
     pub held: u64,
     pub generated: u64,
+    /// Rejected packets that got no answer, because there had been too many.
+    pub answers_suppressed: u64,
     pub ring_lost: u64,
     pub received_bytes: u64,
     pub forwarded_bytes: u64,
@@ -213,6 +215,7 @@ impl Status {
             dropped: dropped.frames,
             held: traffic.held.frames,
             generated: traffic.generated.frames,
+            answers_suppressed: traffic.answers_suppressed,
             ring_lost: traffic.ring_lost,
             received_bytes: received.bytes,
             forwarded_bytes: forwarded.bytes,
@@ -251,7 +254,14 @@ impl Status {
             table.line(
                 "of lotus's own",
                 self.generated,
-                "frames that lotus made (resets)",
+                "frames that lotus made (resets, ICMP errors)",
+            );
+        }
+        if self.answers_suppressed > 0 {
+            table.line(
+                "no answer",
+                self.answers_suppressed,
+                "rejected without an answer, because there had been too many (reject.rate)",
             );
         }
         let lost =
@@ -441,6 +451,7 @@ mod tests {
         counters.dropped(DropReason::PolicyDrop, 500);
         counters.held(60);
         counters.ring_lost(4);
+        counters.answer_suppressed();
         let subject = Subject {
             mode: Mode::Firewall,
             names: ["eth1".to_owned(), "eth2".to_owned()],
@@ -476,6 +487,7 @@ mod tests {
             ("dropped", 1),
             ("held", 1),
             ("ring_lost", 4),
+            ("answers_suppressed", 1),
             ("received_bytes", 1560),
             ("dropped_bytes", 500),
         ] {

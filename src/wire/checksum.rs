@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Ip, proto};
+use super::{ChecksumState, Ip, Meta, proto};
 
 /// One's complement sum of 16-bit words, not yet folded.
 #[must_use]
@@ -40,6 +40,19 @@ pub fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, l4_bytes: usize) ->
         IpAddr::V6(a) => sum(&a.octets()),
     };
     address(src) + address(dst) + u64::from(protocol) + l4_bytes as u64
+}
+
+/// Whether the transport checksum is right, as far as anybody must look: the kernel vouches for
+/// some, and those of a veth were never made.
+#[must_use]
+#[inline]
+pub fn holds(frame: &[u8], meta: &Meta, ip: &Ip) -> bool {
+    meta.checksum() != ChecksumState::Unknown
+        || !matches!(
+            ip.protocol,
+            proto::TCP | proto::UDP | proto::ICMP | proto::ICMPV6
+        )
+        || transport_is_right(frame, ip)
 }
 
 /// Whether the TCP, UDP or ICMPv6 checksum of a whole datagram is right.
