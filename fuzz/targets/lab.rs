@@ -106,7 +106,11 @@ impl Lab {
                         frames.push(frame.to_vec());
                     }
                 }
-                Origin::Generated => self.counters.generated(frame.len()),
+                // A reset or an ICMP error, whatever it was made from.
+                Origin::Generated => {
+                    assert!(is_right(frame), "made a frame that is wrong");
+                    self.counters.generated(frame.len());
+                }
             }
         }
         self.check();
@@ -182,6 +186,19 @@ impl Lab {
             held.frames
         );
     }
+}
+
+/// Whether it parses, and its checksums hold.
+fn is_right(frame: &[u8]) -> bool {
+    let Ok(packet) = lotus::wire::parse(frame) else {
+        return false;
+    };
+    let at = packet.ether.payload_offset;
+    packet.ip.is_some_and(|ip| {
+        let is_header_right = ip.src.is_ipv6()
+            || checksum::ipv4_header_is_right(frame.get(at..ip.l4_offset).unwrap_or_default());
+        is_header_right && checksum::transport_is_right(frame, &ip)
+    })
 }
 
 /// The address of the host at a side.
