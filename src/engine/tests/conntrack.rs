@@ -405,7 +405,7 @@ fn icmpv6_packet_too_big_passes_with_extension_headers_in_the_quote() {
 // ---- fragments
 
 /// The fragments of an IPv6 frame; the bits of each are its offset and whether more follow.
-fn fragments_v6(frame: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
+pub(super) fn fragments_v6(frame: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let (head, data) = frame.split_at(54);
     let ends = cuts.iter().copied().chain([data.len()]);
     let mut start = 0;
