@@ -281,6 +281,7 @@ impl Part for Tracker {
 /// [`Ruleset::evaluate`] for first packets.
 pub struct Rules {
     ruleset: Ruleset,
+    frame: Vec<u8>,
     packet: Packet,
 }
 
@@ -296,9 +297,11 @@ impl Rules {
     }
 
     fn about(port: u16) -> Rules {
+        let frame = segment_bytes(From::Client, port, TcpFlags::SYN, &[], 0);
         Rules {
             ruleset: ruleset(),
-            packet: packet(&segment_bytes(From::Client, port, TcpFlags::SYN, &[], 0)),
+            packet: packet(&frame),
+            frame,
         }
     }
 }
@@ -307,12 +310,15 @@ impl Part for Rules {
     fn run(&mut self) {
         let query = Query {
             packet: &self.packet,
+            frame: &self.frame,
             side: Side::Outside,
             state: CtState::New,
             direction: Direction::Original,
+            is_expected: false,
+            now: Time::default(),
         };
         for _ in 0..OPERATIONS {
-            black_box(self.ruleset.evaluate(black_box(&query), 60));
+            black_box(self.ruleset.evaluate(black_box(&query)));
         }
     }
 }

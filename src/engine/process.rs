@@ -10,8 +10,8 @@ use crate::conntrack::{
     CachedVerdict, CtState, Direction, ExpectedTuple, Flow, FlowKey, InsertError, Judgement, Link,
     Meeting, STATE_CHANGING_FLAGS, Tcp, TcpState, TcpStep, Time, Tracked, Tuple, has_tcp_flags,
 };
-use crate::observe::{Counters, DropReason};
-use crate::rules::{Outcome, Query, Reject};
+use crate::observe::{Counters, DropReason, Escaped, Event, EventKind, EventQueue};
+use crate::rules::{Log, Outcome, Query, Reject};
 use crate::wire::{ETHERTYPE_IPV4, Ip, L4, Meta, Packet, Side, checksum};
 
 /// A worker that loses the race to insert a flow looks it up instead; losing it again means that
@@ -50,6 +50,26 @@ struct Passing<'a> {
     is_assembled: bool,
     now: Time,
     out: &'a mut Out,
+}
+
+/// What connection tracking says of a packet that the rules are asked about.
+#[derive(Clone, Copy)]
+struct Asked {
+    state: CtState,
+    direction: Direction,
+    /// Its flow is a data connection that an FTP session announced.
+    is_expected: bool,
+}
+
+impl Asked {
+    /// Of a packet that is of no flow, or begins one.
+    fn alone(state: CtState) -> Asked {
+        Asked {
+            state,
+            direction: Direction::Original,
+            is_expected: false,
+        }
+    }
 }
 
 /// What a look at the flow table told.
@@ -164,7 +184,7 @@ impl Engine {
 
     #[inline(never)]
     fn untracked(&mut self, packet: &Packet, passing: &mut Passing<'_>) -> Verdict {
-        let outcome = self.ask(packet, passing, CtState::Untracked, Direction::Original);
+        let outcome = self.ask(packet, passing, Asked::alone(CtState::Untracked));
         verdict_of(outcome.drop)
     }
 
@@ -326,7 +346,7 @@ impl Engine {
                 self.rules.ruleset.count(hits, passing.frame.len());
                 drop
             }
-            None => self.ask_and_keep(key, tracked, packet, &mut passing),
+            None => self.ask_and_keep(key, tracked, link, packet, &mut passing),
         };
         if let Some(reason) = drop {
             return Verdict::Drop(reason);
@@ -376,7 +396,11 @@ impl Engine {
         } else {
             CtState::New
         };
-        let outcome = self.ask(packet, passing, state, Direction::Original);
+        let asked = Asked {
+            is_expected: expected.is_some(),
+            ..Asked::alone(state)
+        };
+        let outcome = self.ask(packet, passing, asked);
         if let Some(reason) = outcome.drop {
             let reason = match meeting {
                 Meeting::OtherSourcePort => DropReason::ExpectationSourcePort,
@@ -476,26 +500,28 @@ impl Engine {
                 let is_to_sender = quoted.src == ip.dst;
                 self.shared.table.with(&key, |flow| {
                     let direction = flow.direction(from_low);
-                    is_to_sender
+                    let is_about = is_to_sender
                         && flow.expires > passing.now
                         && flow.side_of(direction) == passing.side.other()
-                        && flow.can_have_sent(direction, &quoted.l4)
+                        && flow.can_have_sent(direction, &quoted.l4);
+                    is_about.then_some(flow.link)
                 })
             });
-        if is_about != Some(true) {
+        let Some(Some(link)) = is_about else {
             return self.invalid(packet, passing, DropReason::IcmpUnrelated);
-        }
-        verdict_of(
-            self.ask(packet, passing, CtState::Related, Direction::Original)
-                .drop,
-        )
+        };
+        let asked = Asked {
+            is_expected: is_expected(link),
+            ..Asked::alone(CtState::Related)
+        };
+        verdict_of(self.ask(packet, passing, asked).drop)
     }
 
     /// A packet that is invalid to connection tracking: rules may accept it, else the reason is
     /// what connection tracking found.
     #[inline(never)]
     fn invalid(&mut self, packet: &Packet, passing: &mut Passing<'_>, why: DropReason) -> Verdict {
-        let outcome = self.ask(packet, passing, CtState::Invalid, Direction::Original);
+        let outcome = self.ask(packet, passing, Asked::alone(CtState::Invalid));
         verdict_of(outcome.drop.map(|_| why))
     }
 
@@ -504,10 +530,16 @@ impl Engine {
         &mut self,
         key: &FlowKey,
         tracked: &Tracked,
+        link: Link,
         packet: &Packet,
         passing: &mut Passing<'_>,
     ) -> Option<DropReason> {
-        let outcome = self.ask(packet, passing, tracked.state, tracked.direction);
+        let asked = Asked {
+            state: tracked.state,
+            direction: tracked.direction,
+            is_expected: is_expected(link),
+        };
+        let outcome = self.ask(packet, passing, asked);
         if outcome.cacheable {
             let generation = self.rules.generation;
             let kept = CachedVerdict {
@@ -523,21 +555,27 @@ impl Engine {
     }
 
     /// Asks the rules. If they reject the packet, its sender is told.
-    fn ask(
-        &mut self,
-        packet: &Packet,
-        passing: &mut Passing<'_>,
-        state: CtState,
-        direction: Direction,
-    ) -> Outcome {
+    fn ask(&mut self, packet: &Packet, passing: &mut Passing<'_>, asked: Asked) -> Outcome {
+        let Asked {
+            state,
+            direction,
+            is_expected,
+        } = asked;
         self.note(|trace| trace.state = Some(state));
         let query = Query {
             packet,
             side: passing.side,
+            frame: passing.frame,
             state,
             direction,
+            is_expected,
+            now: passing.now,
         };
-        let outcome = self.rules.ruleset.evaluate(&query, passing.frame.len());
+        let events = self.shared.events();
+        let outcome = self
+            .rules
+            .ruleset
+            .evaluate_and_log(&query, |log| log_packet(log, &query, events));
         #[cfg(test)]
         let outcome = self.stand_in.map_or(outcome, |how| how(packet, outcome));
         if let Some(reject) = outcome.reject {
@@ -571,6 +609,26 @@ impl Passing<'_> {
 fn ip_header<'a>(frame: &'a [u8], packet: &Packet) -> &'a [u8] {
     let range = packet.ip.as_ref().map(|ip| ip.datagram.start..ip.l4_offset);
     range.and_then(|range| frame.get(range)).unwrap_or_default()
+}
+
+fn is_expected(link: Link) -> bool {
+    matches!(link, Link::Announced(_) | Link::Data(_))
+}
+
+/// Tells of a packet that a `log` statement was met by.
+#[cold]
+fn log_packet(log: &Log, query: &Query<'_>, events: &EventQueue) {
+    let event = Event {
+        session: 0,
+        kind: EventKind::Logged {
+            prefix: Escaped::new(log.prefix.as_bytes()),
+            level: log.level_name(),
+            from: query.side.name(),
+            packet: query.packet.to_string(),
+            bytes: query.frame.len(),
+        },
+    };
+    events.push(query.now.as_nanos(), event);
 }
 
 fn verdict_of(drop: Option<DropReason>) -> Verdict {

@@ -189,6 +189,14 @@ pub enum EventKind {
     /// A line of the dialogue, as the helper read it, without passwords. Only told to those who
     /// asked: see [`EventQueue::ask_for_lines`].
     Line { from: Speaker, text: Escaped },
+    /// A packet met a `log` statement of the rules.
+    Logged {
+        prefix: Escaped,
+        level: &'static str,
+        from: &'static str,
+        packet: String,
+        bytes: usize,
+    },
     /// The control connection ended.
     SessionClosed {
         why: &'static str,
@@ -320,6 +328,16 @@ impl fmt::Display for Event {
                 f.write_str("back in clear text (CCC): data ports are seen again")
             }
             EventKind::Line { from, text } => write!(f, "{from}: {text}"),
+            EventKind::Logged {
+                prefix,
+                level,
+                from,
+                packet,
+                bytes,
+            } => write!(
+                f,
+                "log {level}: {prefix}{packet} from {from}, {bytes} bytes"
+            ),
             EventKind::NotFtp { why } => write!(f, "not FTP, nothing will be opened: {why}"),
             EventKind::SessionClosed {
                 why,

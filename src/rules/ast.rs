@@ -1,5 +1,6 @@
 //! The tree of a rule file, as it was written: names not yet resolved, values not yet read.
 
+use super::field::Field;
 use super::lexer::Span;
 
 /// A piece of text that stands for something, and where it stands.
@@ -18,7 +19,7 @@ pub(super) enum AtomKind {
     Variable,
 }
 
-/// A single value.
+/// A single value; of bit masks also several with `|` between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Atom<'t> {
     pub(super) kind: AtomKind,
@@ -28,14 +29,28 @@ pub(super) struct Atom<'t> {
 
 /// A value, or a range `low-high`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Element<'t> {
+pub(super) struct Part<'t> {
     pub(super) low: Atom<'t>,
     pub(super) high: Option<Atom<'t>>,
 }
 
-impl Element<'_> {
+impl Part<'_> {
     pub(super) fn span(&self) -> Span {
         self.low.span.to(self.high.unwrap_or(self.low).span)
+    }
+}
+
+/// `a`, or a concatenation `a . b`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Element<'t> {
+    pub(super) first: Part<'t>,
+    pub(super) rest: Vec<Part<'t>>,
+}
+
+impl Element<'_> {
+    pub(super) fn span(&self) -> Span {
+        let last = self.rest.last().unwrap_or(&self.first);
+        self.first.span().to(last.span())
     }
 }
 
@@ -49,7 +64,7 @@ pub(super) enum Shape {
     Set,
 }
 
-/// What stands to the right of a match.
+/// Values to the right of a match, of a definition, or in a named set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Expr<'t> {
     pub(super) shape: Shape,
@@ -57,78 +72,96 @@ pub(super) struct Expr<'t> {
     pub(super) span: Span,
 }
 
-/// Which end of a packet's way a field names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Source,
-    Destination,
+/// What stands to the right of a match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Right<'t> {
+    Values(Expr<'t>),
+    /// `@name`
+    Set(Name<'t>),
 }
 
-/// Protocols whose headers begin with ports.
+/// What stands between both sides of a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ports {
-    Tcp,
-    Udp,
-    /// `th`: whichever of the two the packet has.
-    Any,
+pub(super) enum Relation {
+    /// Nothing: equal, or for bit masks any of the bits.
+    Implied,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
 }
 
-/// What a match looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
-    IifName,
-    OifName,
-    EtherType,
-    EtherAddr(End),
-    IpAddr(End),
-    IpProtocol,
-    Ip6Addr(End),
-    Ip6NextHeader,
-    Ip6HopLimit,
-    L4Proto,
-    Port(Ports, End),
-    IcmpType,
-    Icmpv6Type,
-    CtState,
+/// The left side of a match: a field, or a concatenation of some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) fields: Vec<Field>,
+    pub(super) span: Span,
 }
 
-impl Field {
-    /// As nft spells it.
-    pub(super) fn name(self) -> &'static str {
-        use End::{Destination, Source};
-        match self {
-            Field::IifName => "iifname",
-            Field::OifName => "oifname",
-            Field::EtherType => "ether type",
-            Field::EtherAddr(Source) => "ether saddr",
-            Field::EtherAddr(Destination) => "ether daddr",
-            Field::IpAddr(Source) => "ip saddr",
-            Field::IpAddr(Destination) => "ip daddr",
-            Field::IpProtocol => "ip protocol",
-            Field::Ip6Addr(Source) => "ip6 saddr",
-            Field::Ip6Addr(Destination) => "ip6 daddr",
-            Field::Ip6NextHeader => "ip6 nexthdr",
-            Field::Ip6HopLimit => "ip6 hoplimit",
-            Field::L4Proto => "meta l4proto",
-            Field::Port(Ports::Tcp, Source) => "tcp sport",
-            Field::Port(Ports::Tcp, Destination) => "tcp dport",
-            Field::Port(Ports::Udp, Source) => "udp sport",
-            Field::Port(Ports::Udp, Destination) => "udp dport",
-            Field::Port(Ports::Any, Source) => "th sport",
-            Field::Port(Ports::Any, Destination) => "th dport",
-            Field::IcmpType => "icmp type",
-            Field::Icmpv6Type => "icmpv6 type",
-            Field::CtState => "ct state",
-        }
-    }
+/// One of the answers of `reject`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum With<'t> {
+    /// Without `with`.
+    Default,
+    TcpReset(Span),
+    /// `icmp type NAME`, `icmpv6 type NAME`, `icmpx type NAME`
+    Icmp {
+        family: Name<'t>,
+        kind: Name<'t>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict<'t> {
+    Accept,
+    Drop,
+    Continue,
+    Return,
+    Jump(Name<'t>),
+    Goto(Name<'t>),
+    Reject(With<'t>),
+}
+
+/// `{ key : verdict, ... }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mappings<'t> {
+    pub(super) entries: Vec<(Element<'t>, Verdict<'t>)>,
+    pub(super) span: Span,
+}
+
+/// `limit rate [over] N/unit [burst N packets]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit {
+    pub(super) over: bool,
+    /// Packets, or bytes, in `per_secs`.
+    pub(super) rate: u64,
+    pub(super) bytes: bool,
+    pub(super) per_secs: u64,
+    pub(super) burst: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Statement<'t> {
     Match {
-        field: Field,
-        negated: bool,
-        value: Expr<'t>,
+        key: Key,
+        /// Only these bits of the field.
+        mask: Option<Expr<'t>>,
+        relation: Relation,
+        right: Right<'t>,
+        span: Span,
+    },
+    /// `KEY vmap { ... }`
+    Vmap {
+        key: Key,
+        mappings: Mappings<'t>,
+        span: Span,
+    },
+    /// `KEY vmap @name`
+    VmapNamed {
+        key: Key,
+        name: Name<'t>,
         span: Span,
     },
     /// With the numbers to begin with, which `nft list` prints.
@@ -136,11 +169,16 @@ pub(super) enum Statement<'t> {
         packets: u64,
         bytes: u64,
     },
-    SetHelper(Atom<'t>),
-    Verdict {
-        accept: bool,
+    /// `counter name "..."`
+    CounterNamed(Name<'t>),
+    Limit(Limit, Span),
+    Log {
+        prefix: Option<Name<'t>>,
+        level: Option<Name<'t>>,
     },
-    Comment,
+    SetHelper(Atom<'t>),
+    Verdict(Verdict<'t>, Span),
+    Comment(Name<'t>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,6 +219,41 @@ pub(super) struct Helper<'t> {
     pub(super) damaged: bool,
 }
 
+/// What a named set's elements are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SetType<'t> {
+    /// `type ipv4_addr . inet_service`
+    Names(Vec<Name<'t>>),
+    /// `typeof ip saddr . tcp dport`
+    Fields(Key),
+}
+
+/// What a named set or map holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Contents<'t> {
+    Set(Vec<Expr<'t>>),
+    Map(Vec<Mappings<'t>>),
+}
+
+/// A `set` or a `map`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Set<'t> {
+    pub(super) name: Name<'t>,
+    pub(super) kind: Option<SetType<'t>>,
+    pub(super) interval: bool,
+    pub(super) auto_merge: bool,
+    pub(super) contents: Contents<'t>,
+    pub(super) damaged: bool,
+}
+
+/// `counter NAME { packets N bytes N }`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CounterObject<'t> {
+    pub(super) name: Name<'t>,
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+}
+
 /// `define NAME = value`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Define<'t> {
@@ -193,6 +266,8 @@ pub(super) struct Define<'t> {
 pub(super) enum TableItem<'t> {
     Define(Define<'t>),
     Helper(Helper<'t>),
+    Counter(CounterObject<'t>),
+    Set(Set<'t>),
     Chain(Chain<'t>),
 }
 
@@ -207,4 +282,6 @@ pub(super) struct Table<'t> {
 pub(super) enum Item<'t> {
     Define(Define<'t>),
     Table(Table<'t>),
+    /// `flush ruleset` and the like, which say what loading does here anyway.
+    Flush,
 }

@@ -1,181 +1,342 @@
-//! Tree to program: names are resolved, values read, and what cannot be meant is refused.
+//! Tree to checked tree: names are resolved, values read, and what cannot be meant is refused.
 
-use super::ast::{
-    Atom, Chain, Expr, Field, Helper, Hook, Item, Name, Rule, Shape, Statement, Table, TableItem,
+mod chains;
+mod rule;
+mod set;
+
+use super::ast::{self, Helper, Hook, Item, Name, TableItem};
+use super::checked::{
+    Base, Chain, Checked, CounterStart, HelperRef, Set, Statement, Table, TableFamily,
 };
-use super::define::{Definitions, Piece};
-use super::diagnostic::{Problem, line_starts};
-use super::intervals::{IntervalSet, Number};
-use super::layers::Layers;
+use super::define::Definitions;
+use super::diagnostic::Problem;
+use super::field::Family;
 use super::lexer::Span;
-use super::program::{BaseChain, Family, Op, Program, Step, Test};
-use super::values::{self, Numbers, Value};
+use super::source::Source;
 use super::{CounterId, HelperId, HelperObject, PortNames};
-use crate::conntrack::CtState;
-use crate::wire::Side;
 
-/// What `filter` stands for as a priority: NF_IP_PRI_FILTER and NF_BR_PRI_FILTER_BRIDGED of
-/// the kernel.
-const FILTER_PRIORITY_INET: i32 = 0;
-const FILTER_PRIORITY_BRIDGE: i32 = -200;
+/// Named priorities of the forward hook: NF_IP_PRI_* and NF_BR_PRI_FILTER_BRIDGED of the kernel.
+const PRIORITIES_INET: &[(&str, i32)] = &[
+    ("raw", -300),
+    ("mangle", -150),
+    ("filter", 0),
+    ("security", 50),
+];
+const PRIORITIES_BRIDGE: &[(&str, i32)] = &[("filter", -200)];
 
-/// A program and what belongs to it.
-#[derive(Debug, Default)]
-pub(super) struct Checked {
-    pub(super) program: Program,
-    pub(super) helpers: Vec<HelperObject>,
-    pub(super) counters: Vec<CounterStart>,
-    /// One for each base chain, in the order in which they run.
-    pub(super) chains: Vec<ChainSummary>,
-}
-
-/// A counter as it begins.
-#[derive(Debug)]
-pub(super) struct CounterStart {
-    pub(super) line: u32,
-    pub(super) rule: String,
-    pub(super) packets: u64,
-    pub(super) bytes: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct ChainSummary {
-    pub(super) table: String,
-    pub(super) rules: usize,
-    pub(super) accept: bool,
-}
-
-/// Checks a whole file. The program counts only if no problem was noted.
+/// Checks a whole file. The tree counts only if no problem was noted.
 pub(super) fn check<'t>(
-    items: &[Item<'t>],
-    text: &'t str,
+    items: &'t [Item<'t>],
+    source: &'t Source,
     ports: &'t PortNames,
     problems: &mut Vec<Problem>,
 ) -> Checked {
     let mut checker = Checker {
-        text,
-        lines: line_starts(text),
+        text: source.text(),
         ports,
         names: Definitions::new(ports),
         problems,
         checked: Checked::default(),
-        placed: Vec::new(),
+        scopes: Vec::new(),
+        rules: 0,
+        jumps: Vec::new(),
+        map_uses: Vec::new(),
     };
-    let mut tables: Vec<&Table<'t>> = Vec::new();
-    for item in items {
-        match item {
-            Item::Define(define) => checker.names.define(define, checker.problems),
-            Item::Table(table) => {
-                let same = |other: &&&Table<'t>| {
-                    other.family.text == table.family.text && other.name.text == table.name.text
-                };
-                if let Some(first) = tables.iter().find(same) {
-                    let problem = Problem::new(
-                        table.name.span,
-                        format!("a second table `{} {}`", table.family.text, table.name.text),
-                        "",
-                    );
-                    checker.note(problem.also(first.name.span, "the first one"));
-                }
-                tables.push(table);
-                checker.table(table);
-            }
-        }
-    }
-    if tables.is_empty() && checker.problems.is_empty() {
-        let end = Span {
-            start: text.len(),
-            end: text.len(),
-        };
+    let any_table = checker.declare(items);
+    if !any_table && checker.problems.is_empty() {
+        let end = source.tokens().last().map_or(0, |end| end.span.end);
+        let end = Span { start: end, end };
         checker.note(Problem::new(end, "the file has no table", "").hint(
             "without rules everything would pass; `lotus check --print-default` shows a start",
         ));
     }
-    checker.finish()
+    let mut tables = checker.scopes_of(items).into_iter();
+    for item in items {
+        match item {
+            Item::Define(define) => checker.names.define(define, checker.problems),
+            Item::Table(table) => {
+                if let Some(scope) = tables.next() {
+                    checker.table(table, scope);
+                }
+            }
+            Item::Flush => {}
+        }
+    }
+    checker.check_jumps();
+    checker.checked
+}
+
+/// Reads a text of matches alone: what they say of a packet.
+pub(super) fn check_rule<'t>(
+    rule: &ast::Rule<'t>,
+    source: &'t Source,
+    ports: &'t PortNames,
+    problems: &mut Vec<Problem>,
+) -> (Checked, Vec<Statement>) {
+    let mut checker = Checker {
+        text: source.text(),
+        ports,
+        names: Definitions::new(ports),
+        problems,
+        checked: Checked::default(),
+        scopes: Vec::new(),
+        rules: 0,
+        jumps: Vec::new(),
+        map_uses: Vec::new(),
+    };
+    let scope = Scope::new(TableFamily::Bridge, "");
+    let rule = checker.rule(rule, &scope);
+    (checker.checked, rule.statements)
 }
 
 struct Checker<'t, 'p> {
     text: &'t str,
-    /// Where each line begins.
-    lines: Vec<usize>,
     ports: &'t PortNames,
     names: Definitions<'t>,
     problems: &'p mut Vec<Problem>,
     checked: Checked,
-    /// Chains with what orders them: the bridge family first, then by priority.
-    placed: Vec<((bool, i32), BaseChain, ChainSummary)>,
+    scopes: Vec<Scope<'t>>,
+    /// How many rules there are so far.
+    rules: usize,
+    jumps: Vec<Jump>,
+    map_uses: Vec<MapUse>,
 }
 
-/// What a rule needs to know of the table it stands in.
+/// A rule that asks a named map, which may not be read yet.
+#[derive(Debug)]
+struct MapUse {
+    chain: usize,
+    set: usize,
+    span: Span,
+    rule: usize,
+}
+
+/// A jump, or a goto, that some rule may make.
+#[derive(Debug)]
+struct Jump {
+    from: usize,
+    to: usize,
+    span: Span,
+    /// The rule: of the entries of one map only one is taken.
+    rule: usize,
+}
+
+/// What a table declares, in all its blocks.
+#[derive(Clone, Debug)]
 struct Scope<'t> {
-    inet: bool,
-    /// The helper objects of the table.
-    helpers: Vec<(Name<'t>, Option<HelperId>, Option<Family>)>,
+    family: TableFamily,
+    name: &'t str,
+    helpers: Vec<HelperRef>,
+    counters: Vec<(Name<'t>, CounterId)>,
+    sets: Vec<(Name<'t>, usize)>,
+    chains: Vec<(Name<'t>, usize)>,
+}
+
+impl<'t> Scope<'t> {
+    fn new(family: TableFamily, name: &'t str) -> Scope<'t> {
+        Scope {
+            family,
+            name,
+            helpers: Vec::new(),
+            counters: Vec::new(),
+            sets: Vec::new(),
+            chains: Vec::new(),
+        }
+    }
 }
 
 impl<'t> Checker<'t, '_> {
-    fn finish(mut self) -> Checked {
-        // Of equal priorities the last runs first, as the kernel puts a new hook before others.
-        self.placed.reverse();
-        self.placed.sort_by_key(|&(order, ..)| order);
-        for (_, chain, summary) in self.placed {
-            self.checked.program.chains.push(chain);
-            self.checked.chains.push(summary);
+    /// Takes down what all tables declare, so that a rule may name what stands below it. Whether
+    /// there is any table.
+    fn declare(&mut self, items: &'t [Item<'t>]) -> bool {
+        let mut any = false;
+        for item in items {
+            let Item::Table(table) = item else { continue };
+            any = true;
+            let family = self.family(table);
+            let same = |scope: &Scope<'t>| scope.family == family && scope.name == table.name.text;
+            // A table may come in several blocks, as in nft.
+            let at = match self.scopes.iter().position(same) {
+                Some(at) => at,
+                None => {
+                    self.scopes.push(Scope::new(family, table.name.text));
+                    self.scopes.len() - 1
+                }
+            };
+            let mut scope = match self.scopes.get(at) {
+                Some(scope) => scope.clone(),
+                None => continue,
+            };
+            for item in &table.items {
+                self.declare_item(item, &mut scope);
+            }
+            if let Some(slot) = self.scopes.get_mut(at) {
+                *slot = scope;
+            }
         }
-        self.checked
+        for scope in &self.scopes {
+            self.checked.tables.push(Table {
+                family: scope.family,
+                name: scope.name.to_owned(),
+                helpers: scope.helpers.clone(),
+                counters: scope
+                    .counters
+                    .iter()
+                    .map(|(name, id)| (name.text.to_owned(), *id))
+                    .collect(),
+                sets: scope.sets.iter().map(|&(_, set)| set).collect(),
+                chains: scope.chains.iter().map(|&(_, chain)| chain).collect(),
+            });
+        }
+        any
     }
 
-    fn table(&mut self, table: &Table<'t>) {
-        let inet = match table.family.text {
-            "inet" => true,
-            "bridge" => false,
-            other => {
-                let known = matches!(other, "ip" | "ip6" | "arp" | "netdev");
-                let problem = Problem::new(
-                    table.family.span,
-                    if known {
-                        format!("tables of the family `{other}` are not supported")
-                    } else {
-                        format!("`{other}` is not a family of tables")
-                    },
-                    "",
-                );
-                self.note(problem.hint(match other {
-                    "ip" => "write `table inet`, and `ip saddr` or `ether type ip` in its rules",
-                    "ip6" => "write `table inet`, and `ip6 saddr` or `ether type ip6` in its rules",
-                    _ => "write `table inet` (IPv4 and IPv6) or `table bridge` (every frame)",
-                }));
-                other != "arp" && other != "netdev"
-            }
-        };
-        let mut scope = Scope {
-            inet,
-            helpers: Vec::new(),
-        };
-        // Rules may name a helper object that stands below them.
-        for item in &table.items {
-            if let TableItem::Helper(helper) = item {
-                self.helper(helper, &mut scope);
+    /// For each block of a table, the number of its scope.
+    fn scopes_of(&self, items: &[Item<'t>]) -> Vec<usize> {
+        let mut all = Vec::new();
+        for item in items {
+            if let Item::Table(table) = item {
+                let family = family_named(table.family.text).unwrap_or(TableFamily::Inet);
+                let same =
+                    |scope: &Scope<'t>| scope.family == family && scope.name == table.name.text;
+                all.push(self.scopes.iter().position(same).unwrap_or_default());
             }
         }
+        all
+    }
+
+    fn family(&mut self, table: &ast::Table<'t>) -> TableFamily {
+        let name = table.family.text;
+        family_named(name).unwrap_or_else(|| {
+            let known = matches!(name, "arp" | "netdev");
+            let message = if known {
+                format!("tables of the family `{name}` are not supported")
+            } else {
+                format!("`{name}` is not a family of tables")
+            };
+            let hint = match name {
+                "arp" => "write `table bridge`, and `ether type arp` in its rules",
+                _ => "the families: bridge (every frame), inet (IPv4 and IPv6), ip, ip6",
+            };
+            self.note(Problem::new(table.family.span, message, "").hint(hint));
+            TableFamily::Inet
+        })
+    }
+
+    fn declare_item(&mut self, item: &'t TableItem<'t>, scope: &mut Scope<'t>) {
+        match item {
+            TableItem::Define(_) => {}
+            TableItem::Helper(helper) => self.helper(helper, scope),
+            TableItem::Counter(counter) => {
+                if let Some((first, _)) = find(&scope.counters, counter.name.text) {
+                    return self.second("counter", counter.name, first);
+                }
+                let id = self.new_counter(CounterStart {
+                    rule: None,
+                    name: Some(counter.name.text.to_owned()),
+                    packets: counter.packets,
+                    bytes: counter.bytes,
+                    span: counter.name.span,
+                });
+                if let Some(id) = id {
+                    scope.counters.push((counter.name, id));
+                }
+            }
+            TableItem::Set(set) => {
+                if let Some((first, _)) = find(&scope.sets, set.name.text) {
+                    return self.second("set or map", set.name, first);
+                }
+                let declared = self.declare_set(set);
+                scope.sets.push((set.name, self.checked.sets.len()));
+                self.checked.sets.push(declared);
+            }
+            TableItem::Chain(chain) => {
+                if let Some((first, _)) = find(&scope.chains, chain.name.text) {
+                    return self.second("chain", chain.name, first);
+                }
+                scope.chains.push((chain.name, self.checked.chains.len()));
+                let base = chain.hook.as_ref().map(|hook| Base {
+                    priority: self.hook(hook, scope.family),
+                    accept: chain.policy.is_none_or(|(accept, _)| accept),
+                });
+                if let (None, Some((_, span)), false) = (&chain.hook, chain.policy, chain.damaged) {
+                    let problem = Problem::new(span, "a policy of a chain without a hook", "");
+                    self.note(problem.hint(
+                        "begin the chain with `type filter hook forward priority 0;`, or leave \
+                         the policy out: a chain that is jumped to returns at its end",
+                    ));
+                }
+                self.checked.chains.push(Chain {
+                    name: chain.name.text.to_owned(),
+                    span: chain.name.span,
+                    base,
+                    rules: Vec::new(),
+                });
+            }
+        }
+    }
+
+    /// Something with a name that another one has.
+    fn second(&mut self, what: &str, name: Name<'t>, first: Name<'t>) {
+        let message = format!("a second {what} `{}` in a table", name.text);
+        let problem = Problem::new(name.span, message, "").also(first.span, "the first one");
+        self.note(match what {
+            "chain" => problem.hint("write its rules into the first one, or give it a name"),
+            _ => problem,
+        });
+    }
+
+    fn new_counter(&mut self, start: CounterStart) -> Option<CounterId> {
+        let span = start.span;
+        self.checked.counters.push(start);
+        // The first one has number 1.
+        let number = u16::try_from(self.checked.counters.len()).ok();
+        let id = number.and_then(std::num::NonZeroU16::new).map(CounterId);
+        if id.is_none() {
+            let label = "this one is too many";
+            self.note(Problem::new(span, "more than 65535 counters", label));
+        }
+        id
+    }
+
+    fn table(&mut self, table: &'t ast::Table<'t>, scope: usize) {
+        let Some(scope) = self.scopes.get(scope).cloned() else {
+            return;
+        };
         self.names.enter();
-        let mut first: Option<&Chain<'t>> = None;
         for item in &table.items {
             match item {
                 TableItem::Define(define) => self.names.define(define, self.problems),
-                TableItem::Helper(_) => {}
-                TableItem::Chain(chain) => {
-                    if let Some(first) = first {
-                        let problem =
-                            Problem::new(chain.name.span, "a second chain in a table", "")
-                                .also(first.name.span, "the first one");
-                        self.note(
-                            problem
-                                .hint("write its rules into the first one, or make another table"),
-                        );
+                TableItem::Helper(_) | TableItem::Counter(_) => {}
+                TableItem::Set(set) => {
+                    if let Some(&(first, number)) = find(&scope.sets, set.name.text).as_ref()
+                        && first.span == set.name.span
+                    {
+                        let jumps = self.jumps.len();
+                        self.fill_set(set, number, &scope);
+                        // Whoever asks the map makes them.
+                        self.jumps.truncate(jumps);
                     }
-                    first.get_or_insert(chain);
-                    self.chain(chain, table, &scope);
+                }
+                TableItem::Chain(chain) => {
+                    if let Some((first, number)) = find(&scope.chains, chain.name.text)
+                        && first.span == chain.name.span
+                    {
+                        let mut rules = Vec::with_capacity(chain.rules.len());
+                        for rule in &chain.rules {
+                            let (jumps, uses) = (self.jumps.len(), self.map_uses.len());
+                            rules.push(self.rule(rule, &scope));
+                            for jump in self.jumps.iter_mut().skip(jumps) {
+                                jump.from = number;
+                            }
+                            for map_use in self.map_uses.iter_mut().skip(uses) {
+                                map_use.chain = number;
+                            }
+                        }
+                        if let Some(chain) = self.checked.chains.get_mut(number) {
+                            chain.rules = rules;
+                        }
+                    }
                 }
             }
         }
@@ -184,7 +345,7 @@ impl<'t> Checker<'t, '_> {
 
     fn helper(&mut self, helper: &Helper<'t>, scope: &mut Scope<'t>) {
         let Name { text: name, span } = helper.name;
-        if let Some((first, ..)) = scope.helpers.iter().find(|(first, ..)| first.text == name) {
+        if let Some(first) = scope.helpers.iter().find(|first| first.name == name) {
             let problem = Problem::new(span, format!("a second helper object {name:?}"), "");
             let problem = problem.also(first.span, "the first one");
             return self.note(problem);
@@ -222,51 +383,25 @@ impl<'t> Checker<'t, '_> {
             }
             Some(profile.to_owned())
         });
-        let id = u8::try_from(self.checked.helpers.len()).ok().map(HelperId);
-        if id.is_none() {
+        let Ok(id) = u8::try_from(self.checked.helpers.len()) else {
             let problem = Problem::new(span, "more than 256 helper objects", "");
-            self.note(problem.hint("many rules can share one"));
-        }
-        scope.helpers.push((helper.name, id, family));
+            return self.note(problem.hint("many rules can share one"));
+        };
+        scope.helpers.push(HelperRef {
+            name: name.to_owned(),
+            id: HelperId(id),
+            family,
+            comment: helper.comment.map(|comment| comment.text.to_owned()),
+            span,
+        });
         self.checked.helpers.push(HelperObject {
             name: name.to_owned(),
             profile,
         });
     }
 
-    fn chain(&mut self, chain: &Chain<'t>, table: &Table<'t>, scope: &Scope<'t>) {
-        let priority = match &chain.hook {
-            Some(hook) => self.hook(hook, scope),
-            None if chain.damaged => 0,
-            None => {
-                let message = format!("chain `{}` hangs on no hook", chain.name.text);
-                self.note(Problem::new(chain.name.span, message, "").hint(
-                    "begin it with `type filter hook forward priority 0; policy drop;` (chains \
-                     to jump to are not supported)",
-                ));
-                0
-            }
-        };
-        let first_step = self.next_step();
-        for rule in &chain.rules {
-            self.rule(rule, scope);
-        }
-        let accept = chain.policy.is_none_or(|(accept, _)| accept);
-        let summary = ChainSummary {
-            table: format!("{} {}", table.family.text, table.name.text),
-            rules: chain.rules.len(),
-            accept,
-        };
-        let steps = (first_step, self.next_step());
-        let base = BaseChain {
-            ip_only: scope.inet,
-            steps,
-            accept,
-        };
-        self.placed.push(((scope.inet, priority), base, summary));
-    }
-
-    fn hook(&mut self, hook: &Hook<'t>, scope: &Scope<'t>) -> i32 {
+    /// A base chain's priority.
+    fn hook(&mut self, hook: &Hook<'t>, family: TableFamily) -> i32 {
         if hook.kind.text != "filter" {
             let message = format!("chains of the type `{}` are not supported", hook.kind.text);
             self.note(Problem::new(hook.kind.span, message, "").hint("write `type filter`"));
@@ -281,303 +416,25 @@ impl<'t> Checker<'t, '_> {
         let base = match hook.base {
             None => 0,
             Some(base) => {
-                if base.text != "filter" {
-                    let message = format!("the priority `{}` is not supported", base.text);
-                    let problem = Problem::new(base.span, message, "");
-                    self.note(problem.hint("write `filter` or a number"));
-                }
-                if scope.inet {
-                    FILTER_PRIORITY_INET
+                let known = if family == TableFamily::Bridge {
+                    PRIORITIES_BRIDGE
                 } else {
-                    FILTER_PRIORITY_BRIDGE
-                }
+                    PRIORITIES_INET
+                };
+                let found = known.iter().find(|&&(name, _)| name == base.text);
+                found.map_or_else(
+                    || {
+                        let message = format!("the priority `{}` is not supported", base.text);
+                        let names: Vec<_> = known.iter().map(|&(name, _)| name).collect();
+                        let hint = format!("write a number, or one of: {}", names.join(", "));
+                        self.note(Problem::new(base.span, message, "").hint(hint));
+                        0
+                    },
+                    |&(_, priority)| priority,
+                )
             }
         };
         base.saturating_add(hook.offset)
-    }
-
-    fn rule(&mut self, rule: &Rule<'t>, scope: &Scope<'t>) {
-        let first = self.checked.program.steps.len();
-        let mut layers = Layers::new(scope.inet);
-        let mut verdict: Option<bool> = None;
-        for statement in &rule.statements {
-            if verdict.is_some() && *statement != Statement::Comment {
-                let message = "a rule ends with its verdict";
-                let problem = Problem::new(rule.span, message, "something follows a verdict here");
-                self.note(problem.hint("put the verdict last; after it only a comment may stand"));
-                break;
-            }
-            let op = match statement {
-                Statement::Comment => None,
-                Statement::Match {
-                    field,
-                    negated,
-                    value,
-                    span,
-                } => self.matching(*field, *negated, value, *span, &mut layers),
-                Statement::Counter { packets, bytes } => self.counter(rule, *packets, *bytes),
-                Statement::SetHelper(name) => self.set_helper(name, scope),
-                Statement::Verdict { accept } => {
-                    verdict = Some(*accept);
-                    Some(if *accept { Op::Accept } else { Op::Drop })
-                }
-            };
-            if let Some(op) = op {
-                self.checked.program.steps.push(Step { op, next_rule: 0 });
-            }
-        }
-        let next_rule = self.next_step();
-        for step in self.checked.program.steps.iter_mut().skip(first) {
-            step.next_rule = next_rule;
-        }
-    }
-
-    fn matching(
-        &mut self,
-        field: Field,
-        negated: bool,
-        value: &Expr<'t>,
-        span: Span,
-        layers: &mut Layers,
-    ) -> Option<Op> {
-        if value.shape == Shape::List && (field != Field::CtState || negated) {
-            let inner = value.span.of(self.text);
-            let problem = Problem::new(value.span, "a list without braces", "");
-            self.note(problem.hint(format!("write a set: `{{ {inner} }}`")));
-            return None;
-        }
-        let pieces = self.names.resolve(value, self.problems)?;
-        let op = match field {
-            Field::IifName => Op::CameIn(self.sides(&pieces, negated, Side::index)?),
-            Field::OifName => {
-                Op::CameIn(self.sides(&pieces, negated, |side| side.other().index())?)
-            }
-            Field::CtState => Op::CtState(self.states(&pieces, negated)?),
-            Field::EtherType => {
-                let test = self.numbers(values::ETHERTYPE, &pieces, negated)?;
-                Op::EtherType(test)
-            }
-            Field::EtherAddr(end) => Op::EtherAddr(end, self.test(&pieces, negated, values::mac)?),
-            Field::IpAddr(end) => Op::Ip4Addr(end, self.test(&pieces, negated, values::ipv4)?),
-            Field::Ip6Addr(end) => Op::Ip6Addr(end, self.test(&pieces, negated, values::ipv6)?),
-            Field::Ip6HopLimit => {
-                Op::HopLimit6(self.numbers(values::HOP_LIMIT, &pieces, negated)?)
-            }
-            Field::L4Proto => Op::Protocol(None, self.numbers(values::PROTOCOL, &pieces, negated)?),
-            Field::IpProtocol => Op::Protocol(
-                Some(Family::V4),
-                self.numbers(values::PROTOCOL, &pieces, negated)?,
-            ),
-            Field::Ip6NextHeader => {
-                let test = self.test(&pieces, negated, next_header)?;
-                Op::Protocol(Some(Family::V6), test)
-            }
-            Field::Port(ports, end) => {
-                Op::Port(ports, end, self.numbers(values::PORT, &pieces, negated)?)
-            }
-            Field::IcmpType => Op::IcmpType(
-                Family::V4,
-                self.numbers(values::ICMP_TYPE, &pieces, negated)?,
-            ),
-            Field::Icmpv6Type => Op::IcmpType(
-                Family::V6,
-                self.numbers(values::ICMPV6_TYPE, &pieces, negated)?,
-            ),
-        };
-        if let Some(problem) = layers.narrow(&op, field, span) {
-            self.note(problem);
-        }
-        Some(op)
-    }
-
-    fn numbers(
-        &mut self,
-        numbers: Numbers,
-        pieces: &[Piece<'t>],
-        negated: bool,
-    ) -> Option<Test<u16>> {
-        self.test(pieces, negated, |word| numbers.value(word))
-    }
-
-    fn test<T: Number>(
-        &mut self,
-        pieces: &[Piece<'t>],
-        negated: bool,
-        value: impl Fn(&str) -> Value<T>,
-    ) -> Option<Test<T>> {
-        let mut intervals = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            if let Some(interval) = self.interval(piece, &value) {
-                intervals.push(interval);
-            }
-        }
-        // With a value missing the program will not be used; a problem was noted.
-        let whole = intervals.len() == pieces.len();
-        whole.then(|| Test {
-            set: IntervalSet::of(intervals),
-            negated,
-        })
-    }
-
-    fn interval<T: Number>(
-        &mut self,
-        piece: &Piece<'t>,
-        value: impl Fn(&str) -> Value<T>,
-    ) -> Option<(T, T)> {
-        let mut read = |word: &str| match value(word) {
-            Ok(interval) => Some(interval),
-            Err(fault) => {
-                let problem = piece.problem(fault.message).hint(fault.hint);
-                self.problems.push(problem);
-                None
-            }
-        };
-        let low = read(piece.low);
-        let Some(high) = piece.high else { return low };
-        let (low, high) = (low?, read(high)?);
-        let problem = if low.0 != low.1 || high.0 != high.1 {
-            piece
-                .problem("a range from or to a prefix")
-                .hint("write the two addresses")
-        } else if low > high {
-            piece
-                .problem("the range ends before it begins")
-                .hint("the smaller end comes first")
-        } else {
-            return Some((low.0, high.1));
-        };
-        self.note(problem);
-        None
-    }
-
-    /// One bit for each port, placed by `index`.
-    fn sides(
-        &mut self,
-        pieces: &[Piece<'t>],
-        negated: bool,
-        index: impl Fn(Side) -> usize,
-    ) -> Option<u8> {
-        let (mut bits, mut known) = (0u8, true);
-        for piece in pieces {
-            let side = match piece.low {
-                _ if piece.high.is_some() => None,
-                name if name == self.ports.inside => Some(Side::Inside),
-                name if name == self.ports.outside => Some(Side::Outside),
-                _ => None,
-            };
-            match side {
-                Some(side) => bits |= 1 << index(side),
-                None => {
-                    known = false;
-                    self.unknown_port(piece);
-                }
-            }
-        }
-        let all = 0b11;
-        known.then_some(if negated { all & !bits } else { bits })
-    }
-
-    fn unknown_port(&mut self, piece: &Piece<'t>) {
-        let PortNames { inside, outside } = self.ports;
-        let name = piece.low.escape_debug();
-        let mut hint = format!(
-            "the two ports are \"{inside}\" (inside) and \"{outside}\" (outside), as --inside and \
-             --outside name them; `$inside` and `$outside` fit any names"
-        );
-        if piece.low.contains('*') {
-            hint = format!("patterns are not supported; {hint}");
-        }
-        self.note(
-            piece
-                .problem(format!("no port is called \"{name}\""))
-                .hint(hint),
-        );
-    }
-
-    /// One bit for each state.
-    fn states(&mut self, pieces: &[Piece<'t>], negated: bool) -> Option<u8> {
-        let mut bits = 0u8;
-        let mut known = true;
-        for piece in pieces {
-            let state = match piece.low {
-                _ if piece.high.is_some() => None,
-                "invalid" => Some(CtState::Invalid),
-                "new" => Some(CtState::New),
-                "established" => Some(CtState::Established),
-                "related" => Some(CtState::Related),
-                "untracked" => Some(CtState::Untracked),
-                _ => None,
-            };
-            match state {
-                Some(state) => bits |= 1 << state as u8,
-                None => {
-                    known = false;
-                    let message = format!("`{}` is not a state", piece.low.escape_debug());
-                    self.note(
-                        piece
-                            .problem(message)
-                            .hint("the states: new, established, related, invalid, untracked"),
-                    );
-                }
-            }
-        }
-        known.then_some(if negated { !bits } else { bits })
-    }
-
-    fn counter(&mut self, rule: &Rule<'t>, packets: u64, bytes: u64) -> Option<Op> {
-        let line = self
-            .lines
-            .partition_point(|&start| start <= rule.span.start);
-        self.checked.counters.push(CounterStart {
-            line: u32::try_from(line).unwrap_or(u32::MAX),
-            rule: rule
-                .span
-                .of(self.text)
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" "),
-            packets,
-            bytes,
-        });
-        // The first one has number 1.
-        let number = u16::try_from(self.checked.counters.len()).ok();
-        let Some(id) = number.and_then(std::num::NonZeroU16::new) else {
-            self.note(Problem::new(
-                rule.span,
-                "more than 65535 counters",
-                "this one is too many",
-            ));
-            return None;
-        };
-        Some(Op::Count(CounterId(id)))
-    }
-
-    fn set_helper(&mut self, name: &Atom<'t>, scope: &Scope<'t>) -> Option<Op> {
-        let piece = self.names.single(name, self.problems)?;
-        if let Some((_, id, family)) = scope.helpers.iter().find(|(n, ..)| n.text == piece.low) {
-            return id.map(|id| Op::SetHelper(id, *family));
-        }
-        let wanted = piece.low.escape_debug();
-        let known: Vec<_> = scope
-            .helpers
-            .iter()
-            .map(|(n, ..)| format!("{:?}", n.text))
-            .collect();
-        let hint = if known.is_empty() {
-            format!("add `ct helper {wanted} {{ type \"ftp\" protocol tcp; }}` to the table")
-        } else {
-            format!("the table has: {}", known.join(", "))
-        };
-        self.note(
-            piece
-                .problem(format!("the table has no helper \"{wanted}\""))
-                .hint(hint),
-        );
-        None
-    }
-
-    fn next_step(&self) -> u32 {
-        u32::try_from(self.checked.program.steps.len()).unwrap_or(u32::MAX)
     }
 
     fn note(&mut self, problem: Problem) {
@@ -585,15 +442,47 @@ impl<'t> Checker<'t, '_> {
     }
 }
 
-/// The headers that a packet's protocol stands behind, so that it never is one of them.
-fn next_header(word: &str) -> Value<u16> {
-    /// Hop-by-hop, routing, fragment, authentication, destination options (RFC 8200 section 4).
-    const WALKED: [u16; 5] = [0, 43, 44, 51, 60];
-    match values::PROTOCOL.value(word) {
-        Ok((number, _)) if WALKED.contains(&number) => Err(values::Fault {
-            message: format!("`{word}` is an extension header"),
-            hint: "lotus looks behind extension headers, as `meta l4proto` does".to_owned(),
-        }),
-        value => value,
+fn family_named(name: &str) -> Option<TableFamily> {
+    Some(match name {
+        "bridge" => TableFamily::Bridge,
+        "inet" => TableFamily::Inet,
+        "ip" => TableFamily::Ip,
+        "ip6" => TableFamily::Ip6,
+        _ => return None,
+    })
+}
+
+/// What was declared with this name.
+fn find<'t, T: Copy>(declared: &[(Name<'t>, T)], name: &str) -> Option<(Name<'t>, T)> {
+    declared
+        .iter()
+        .find(|(known, _)| known.text == name)
+        .copied()
+}
+
+/// A hint for a name that nothing has.
+fn known_names<'n>(what: &str, names: impl Iterator<Item = &'n str> + Clone, name: &str) -> String {
+    if let Some(near) = super::names::nearest(names.clone(), name) {
+        return format!("did you mean `{near}`?");
+    }
+    let all: Vec<_> = names.collect();
+    if all.is_empty() {
+        format!("the table has no {what}")
+    } else {
+        format!("the table has: {}", all.join(", "))
+    }
+}
+
+/// A set that was declared and has no elements yet.
+fn empty_set(name: Option<String>, span: Span) -> Set {
+    Set {
+        name,
+        types: Vec::new(),
+        interval: false,
+        auto_merge: false,
+        rows: Vec::new(),
+        verdicts: None,
+        lookup: super::lookup::Lookup::default(),
+        span,
     }
 }

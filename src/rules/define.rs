@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use super::PortNames;
-use super::ast::{Atom, AtomKind, Define, Expr};
+use super::ast::{Atom, AtomKind, Define, Element, Expr, Part};
 use super::diagnostic::Problem;
 use super::lexer::Span;
 
@@ -19,9 +19,28 @@ const MAX_VALUES: usize = 2_000_000;
 pub(super) struct Piece<'t> {
     pub(super) low: &'t str,
     pub(super) high: Option<&'t str>,
-    span: Span,
+    pub(super) span: Span,
     /// Where the value itself stands, if it came by a name.
     defined: Option<Span>,
+}
+
+/// An element with its names resolved: a piece, or a concatenation of pieces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written<'t> {
+    pub(super) first: Piece<'t>,
+    pub(super) rest: Vec<Piece<'t>>,
+}
+
+impl<'t> Written<'t> {
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &Piece<'t>> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
+    /// Where it stands.
+    pub(super) fn span(&self) -> Span {
+        let last = self.rest.last().unwrap_or(&self.first);
+        self.first.span.to(last.span)
+    }
 }
 
 impl Piece<'_> {
@@ -47,7 +66,7 @@ struct Definition<'t> {
     /// Absent for the names that lotus gives, which a file may give itself for `nft`.
     span: Option<Span>,
     /// Absent if the value could not be read: whoever uses it needs no second error.
-    pieces: Option<Rc<[Piece<'t>]>>,
+    pieces: Option<Rc<[Written<'t>]>>,
 }
 
 impl<'t> Definitions<'t> {
@@ -63,7 +82,10 @@ impl<'t> Definitions<'t> {
             };
             Definition {
                 span: None,
-                pieces: Some(Rc::new([piece])),
+                pieces: Some(Rc::new([Written {
+                    first: piece,
+                    rest: Vec::new(),
+                }])),
             }
         };
         let file = HashMap::from([
@@ -120,61 +142,92 @@ impl<'t> Definitions<'t> {
         &mut self,
         expr: &Expr<'t>,
         problems: &mut Vec<Problem>,
-    ) -> Option<Vec<Piece<'t>>> {
-        let mut pieces = Vec::with_capacity(expr.elements.len());
+    ) -> Option<Vec<Written<'t>>> {
+        let mut all = Vec::with_capacity(expr.elements.len());
         let mut whole = true;
         for element in &expr.elements {
-            let found = match element.high {
-                None => self.pieces(&element.low, problems),
-                Some(high) => match (
-                    self.single(&element.low, problems),
-                    self.single(&high, problems),
-                ) {
-                    (Some(low), Some(high)) => {
-                        let defined = low.defined.or(high.defined);
-                        let span = element.span();
-                        Some(vec![Piece {
-                            low: low.low,
-                            high: Some(high.low),
-                            span,
-                            defined,
-                        }])
-                    }
-                    _ => None,
-                },
-            };
-            let Some(found) = found else {
-                whole = false;
-                continue;
-            };
-            let Some(left) = self.values_left.checked_sub(found.len()) else {
-                let message = format!("more than {MAX_VALUES} values");
-                problems.push(Problem::new(
-                    element.span(),
-                    message,
-                    "too many from here on",
-                ));
+            match self.element(element, problems) {
+                Some(found) => all.extend(found),
+                None => whole = false,
+            }
+            if self.values_left == 0 {
                 return None;
-            };
-            self.values_left = left;
-            pieces.extend(found);
+            }
         }
-        whole.then_some(pieces)
+        whole.then_some(all)
     }
 
-    /// A value that must be one value.
-    pub(super) fn single(&self, atom: &Atom<'t>, problems: &mut Vec<Problem>) -> Option<Piece<'t>> {
-        match self.pieces(atom, problems)?.as_slice() {
-            [piece] if piece.high.is_none() => Some(*piece),
+    /// One element as it was written: a name may stand for many.
+    pub(super) fn element(
+        &mut self,
+        element: &Element<'t>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Vec<Written<'t>>> {
+        let found = match (element.first.high, element.rest.as_slice()) {
+            (None, []) => self.pieces(&element.first.low, problems)?,
+            (_, rest) => {
+                let first = self.part(&element.first, problems);
+                let rest: Vec<_> = rest.iter().map(|part| self.part(part, problems)).collect();
+                vec![Written {
+                    first: first?,
+                    rest: rest.into_iter().collect::<Option<_>>()?,
+                }]
+            }
+        };
+        match self.values_left.checked_sub(found.len()) {
+            Some(left) if left > 0 => self.values_left = left,
             _ => {
-                let message = format!("`${}` is not a single value", atom.text);
-                problems.push(Problem::new(atom.span, message, ""));
+                self.values_left = 0;
+                let message = format!("more than {MAX_VALUES} values");
+                let label = "too many from here on";
+                problems.push(Problem::new(element.span(), message, label));
+                return None;
+            }
+        }
+        Some(found)
+    }
+
+    /// A part of a concatenation, or a range.
+    fn part(&self, part: &Part<'t>, problems: &mut Vec<Problem>) -> Option<Piece<'t>> {
+        let low = self.one(&part.low, problems);
+        let Some(high) = part.high else { return low };
+        let (low, high) = (low?, self.one(&high, problems)?);
+        for (end, atom) in [(&low, &part.low), (&high, &high_atom(part))] {
+            if end.high.is_some() {
+                problems.push(not_single(atom));
+                return None;
+            }
+        }
+        Some(Piece {
+            low: low.low,
+            high: Some(high.low),
+            span: part.span(),
+            defined: low.defined.or(high.defined),
+        })
+    }
+
+    /// A value or range that is one.
+    fn one(&self, atom: &Atom<'t>, problems: &mut Vec<Problem>) -> Option<Piece<'t>> {
+        match self.pieces(atom, problems)?.as_slice() {
+            [Written { first, rest }] if rest.is_empty() => Some(*first),
+            _ => {
+                problems.push(not_single(atom));
                 None
             }
         }
     }
 
-    fn pieces(&self, atom: &Atom<'t>, problems: &mut Vec<Problem>) -> Option<Vec<Piece<'t>>> {
+    /// A value that must be one value.
+    pub(super) fn single(&self, atom: &Atom<'t>, problems: &mut Vec<Problem>) -> Option<Piece<'t>> {
+        let piece = self.one(atom, problems)?;
+        if piece.high.is_some() {
+            problems.push(not_single(atom));
+            return None;
+        }
+        Some(piece)
+    }
+
+    fn pieces(&self, atom: &Atom<'t>, problems: &mut Vec<Problem>) -> Option<Vec<Written<'t>>> {
         if atom.kind != AtomKind::Variable {
             let piece = Piece {
                 low: atom.text,
@@ -182,7 +235,10 @@ impl<'t> Definitions<'t> {
                 span: atom.span,
                 defined: None,
             };
-            return Some(vec![piece]);
+            return Some(vec![Written {
+                first: piece,
+                rest: Vec::new(),
+            }]);
         }
         let Some(found) = self
             .scopes
@@ -204,9 +260,20 @@ impl<'t> Definitions<'t> {
             defined: found.span.map(|_| piece.defined.unwrap_or(piece.span)),
             ..*piece
         };
-        found
-            .pieces
-            .as_ref()
-            .map(|pieces| pieces.iter().map(here).collect())
+        let written = |written: &Written<'t>| Written {
+            first: here(&written.first),
+            rest: written.rest.iter().map(here).collect(),
+        };
+        let found = found.pieces.as_ref()?;
+        Some(found.iter().map(written).collect())
     }
+}
+
+fn high_atom<'t>(part: &Part<'t>) -> Atom<'t> {
+    part.high.unwrap_or(part.low)
+}
+
+fn not_single(atom: &Atom<'_>) -> Problem {
+    let message = format!("`${}` is not a single value", atom.text);
+    Problem::new(atom.span, message, "")
 }

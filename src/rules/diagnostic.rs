@@ -5,18 +5,28 @@ use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
 
 use super::lexer::Span;
+use super::source::Source;
 
-/// What is wrong with a rule file, ready to print.
+/// What is wrong with a rule file, or odd about it, ready to print.
 #[derive(Debug)]
 pub struct Diagnostics {
-    file: String,
-    text: String,
+    source: Box<Source>,
     problems: Vec<Problem>,
-    /// Where each line begins.
+    /// Where each line of all texts begins.
     lines: Vec<usize>,
 }
 
-/// One error as data.
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// It can; but maybe its writer meant something else.
+    Warning,
+}
+
+/// One error or warning as data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic<'d> {
     /// The file's name as it was given.
@@ -27,6 +37,8 @@ pub struct Diagnostic<'d> {
     pub column: usize,
     /// One past the last column, on the same line.
     pub end_column: usize,
+    /// How bad it is.
+    pub severity: Severity,
     /// What is wrong.
     pub message: &'d str,
     /// What to write instead.
@@ -34,51 +46,53 @@ pub struct Diagnostic<'d> {
 }
 
 impl Diagnostics {
-    pub(super) fn new(file: &str, text: &str, mut problems: Vec<Problem>) -> Diagnostics {
+    pub(super) fn new(source: Source, mut problems: Vec<Problem>) -> Diagnostics {
         problems.sort_by_key(|problem| problem.span);
         // Of several at one place the first one found is the cause of the others.
         problems.dedup_by_key(|problem| problem.span);
-        let lines = line_starts(text);
+        let lines = line_starts(source.text());
         Diagnostics {
-            file: file.to_owned(),
-            text: text.to_owned(),
+            source: Box::new(source),
             problems,
             lines,
         }
     }
 
-    /// How many errors there are.
+    /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.problems.len()
     }
 
-    /// Whether there is no error. A failed parse always has one.
+    /// Whether there is none. A failed parse always has one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// All errors in the order of the file, as data.
+    /// All of them in the order of the file, as data.
     pub fn iter(&self) -> impl Iterator<Item = Diagnostic<'_>> + '_ {
         self.problems.iter().map(|problem| {
             let (line, span) = self.on_one_line(problem.span);
+            let start = self.line_start(line);
             let column = |at: usize| {
-                let start = self.line_start(line);
-                self.text.get(start..at).unwrap_or_default().chars().count() + 1
+                let text = self.source.text().get(start..at);
+                text.unwrap_or_default().chars().count() + 1
             };
+            let (file, number) = self.place(line);
             Diagnostic {
-                file: &self.file,
-                line: line + 1,
+                file,
+                line: number,
                 column: column(span.start),
                 end_column: column(span.end),
+                severity: problem.severity,
                 message: &problem.message,
                 hint: problem.hint.as_deref(),
             }
         })
     }
 
-    /// All errors as a compiler would show them, with the line, a caret and a hint.
+    /// All of them as a compiler would show them, with the line, a caret and a hint.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour {
@@ -105,9 +119,11 @@ impl Diagnostics {
                     other_line = Some(self.snippet(also_line).annotation(annotation));
                 }
             }
-            let mut group = Level::ERROR
-                .primary_title(&problem.message)
-                .element(snippet);
+            let level = match problem.severity {
+                Severity::Error => Level::ERROR,
+                Severity::Warning => Level::WARNING,
+            };
+            let mut group = level.primary_title(&problem.message).element(snippet);
             if let Some(snippet) = other_line {
                 group = group.element(snippet);
             }
@@ -117,20 +133,41 @@ impl Diagnostics {
             output.push_str(&renderer.render(&[group]));
             output.push_str("\n\n");
         }
-        let (file, count) = (&self.file, self.len());
-        let errors = if count == 1 { "error" } else { "errors" };
-        output.push_str(&format!("{file}: {count} {errors}"));
+        output.push_str(&format!("{}: {}", self.source.name(), self.count()));
         output
+    }
+
+    /// As `2 errors, 1 warning`.
+    fn count(&self) -> String {
+        let of = |severity| {
+            let all = self.problems.iter();
+            all.filter(|problem| problem.severity == severity).count()
+        };
+        let counts = [
+            (of(Severity::Error), "error"),
+            (of(Severity::Warning), "warning"),
+        ];
+        let words: Vec<_> = counts
+            .into_iter()
+            .filter(|&(count, _)| count > 0)
+            .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }))
+            .collect();
+        words.join(", ")
     }
 
     /// Only the line is given to the renderer, so that many errors in a long file stay cheap.
     fn snippet(&self, line: usize) -> Snippet<'_, Annotation<'_>> {
-        let start = self.line_start(line);
-        let end = self.lines.get(line + 1).copied().unwrap_or(self.text.len());
-        let source = self.text.get(start..end).unwrap_or_default();
-        Snippet::source(source)
-            .line_start(line + 1)
-            .path(&self.file)
+        let (file, number) = self.place(line);
+        Snippet::source(self.line_text(line))
+            .line_start(number)
+            .path(file)
+    }
+
+    /// The file in which a line of all texts stands, and its number in it, from 1.
+    fn place(&self, line: usize) -> (&str, usize) {
+        let (file, start, _) = self.source.file_at(self.line_start(line));
+        let before = self.lines.partition_point(|&other| other < start);
+        (file, line + 1 - before.min(line))
     }
 
     fn annotation<'d>(&self, kind: AnnotationKind, span: Span, label: &'d str) -> Annotation<'d> {
@@ -150,19 +187,30 @@ impl Diagnostics {
             .lines
             .partition_point(|&start| start <= span.start)
             .saturating_sub(1);
-        let rest = self.text.get(span.start..).unwrap_or_default();
-        let line_end = span.start + rest.find(['\n', '\r']).unwrap_or(rest.len());
+        let text = self.line_text(line);
+        let end = self.line_start(line) + text.find(['\n', '\r']).unwrap_or(text.len());
         (
             line,
             Span {
                 start: span.start,
-                end: span.end.min(line_end).max(span.start),
+                end: span.end.min(end).max(span.start),
             },
         )
     }
 
     fn line_start(&self, line: usize) -> usize {
         self.lines.get(line).copied().unwrap_or_default()
+    }
+
+    /// A line with its end.
+    fn line_text(&self, line: usize) -> &str {
+        let start = self.line_start(line);
+        let (_, _, file_end) = self.source.file_at(start);
+        let end = self
+            .lines
+            .get(line + 1)
+            .map_or(file_end, |&next| next.min(file_end));
+        self.source.text().get(start..end).unwrap_or_default()
     }
 }
 
@@ -182,10 +230,11 @@ pub(super) fn line_starts(text: &str) -> Vec<usize> {
         .collect()
 }
 
-/// One error while it is being collected.
+/// One error or warning while it is being collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) span: Span,
+    severity: Severity,
     pub(super) message: String,
     label: String,
     hint: Option<String>,
@@ -197,11 +246,42 @@ impl Problem {
     pub(super) fn new(span: Span, message: impl Into<String>, label: impl Into<String>) -> Self {
         Problem {
             span,
+            severity: Severity::Error,
             message: message.into(),
             label: label.into(),
             hint: None,
             also: None,
         }
+    }
+
+    /// Something odd that is no error.
+    pub(super) fn warning(
+        span: Span,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Self {
+        Problem {
+            severity: Severity::Warning,
+            ..Problem::new(span, message, label)
+        }
+    }
+
+    /// The same within a text that stands behind `base` bytes.
+    pub(super) fn moved(mut self, base: usize) -> Problem {
+        self.span = self.span.moved(base);
+        self.also = self.also.map(|(span, label)| (span.moved(base), label));
+        self
+    }
+
+    /// The same with other words.
+    pub(super) fn renamed(mut self, message: impl Into<String>) -> Problem {
+        self.message = message.into();
+        self
+    }
+
+    /// Whether the file cannot be used.
+    pub(super) fn is_error(&self) -> bool {
+        self.severity == Severity::Error
     }
 
     /// What to write instead.
@@ -229,7 +309,8 @@ mod tests {
             Problem::new(Span { start: 0, end: 1 }, "first", "here").hint("do this"),
             Problem::new(Span { start: 11, end: 11 }, "at the end", ""),
         ];
-        let diagnostics = Diagnostics::new("f.nft", text, problems);
+        let source = Source::read("f.nft", text, &mut |_, _| Ok(Vec::new()));
+        let diagnostics = Diagnostics::new(source, problems);
         let places: Vec<_> = diagnostics
             .iter()
             .map(|d| (d.line, d.column, d.end_column, d.message))

@@ -18,6 +18,14 @@ impl Span {
         }
     }
 
+    /// The same within a text that stands behind `base` bytes.
+    pub(super) fn moved(self, base: usize) -> Span {
+        Span {
+            start: self.start + base,
+            end: self.end + base,
+        }
+    }
+
     /// The text between.
     pub(super) fn of(self, text: &str) -> &str {
         text.get(self.start..self.end).unwrap_or_default()
@@ -33,13 +41,31 @@ pub(super) enum Kind {
     Quoted,
     /// `$name`; the span includes the sign.
     Variable,
+    /// `@name`, a named set or map; the span includes the sign.
+    SetName,
     OpenBrace,
     CloseBrace,
     Comma,
     Semicolon,
     Newline,
+    OpenParen,
+    CloseParen,
     Dash,
     Plus,
+    /// `:` that belongs to no address.
+    Colon,
+    /// `.`, between blanks: within a word it belongs to an address.
+    Dot,
+    /// `/`, between blanks: within a word it begins a prefix length.
+    Slash,
+    /// `&`
+    And,
+    /// `|`
+    Or,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
     /// `=`
     Assign,
     /// `==`
@@ -93,14 +119,25 @@ impl Lexer<'_, '_> {
             ';' => self.single(Kind::Semicolon),
             '{' => self.single(Kind::OpenBrace),
             '}' => self.single(Kind::CloseBrace),
+            '(' => self.single(Kind::OpenParen),
+            ')' => self.single(Kind::CloseParen),
             ',' => self.single(Kind::Comma),
+            '&' => self.single(Kind::And),
+            '|' => self.single(Kind::Or),
+            '<' if self.rest().starts_with("<=") => self.double(Kind::LessOrEqual),
+            '<' => self.single(Kind::Less),
+            '>' if self.rest().starts_with(">=") => self.double(Kind::GreaterOrEqual),
+            '>' => self.single(Kind::Greater),
+            // No address begins so.
+            ':' if !self.rest().starts_with("::") => self.single(Kind::Colon),
             '-' => self.single(Kind::Dash),
             '+' => self.single(Kind::Plus),
             '=' if self.rest().starts_with("==") => self.double(Kind::Equal),
             '=' => self.single(Kind::Assign),
             '!' if self.rest().starts_with("!=") => self.double(Kind::NotEqual),
             '"' => self.quoted(),
-            '$' => self.variable(),
+            '$' => self.sign(Kind::Variable),
+            '@' => self.sign(Kind::SetName),
             _ if is_word(first) => self.word(),
             _ => self.stray(first),
         };
@@ -125,9 +162,8 @@ impl Lexer<'_, '_> {
     /// A name may hold dashes (`echo-request`, `ftp-std`); behind a number or an address a dash
     /// makes a range (`10-20`, `fe80::1-fe80::9`).
     fn word(&mut self) -> Kind {
-        let named = self
-            .peek()
-            .is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+        let start = self.at;
+        let named = self.peek().is_some_and(is_name_start);
         let mut colon = false;
         while let Some(c) = self.peek() {
             colon |= c == ':';
@@ -137,7 +173,18 @@ impl Lexer<'_, '_> {
             }
             self.at += 1;
         }
-        Kind::Word
+        let word = self.text.get(start..self.at).unwrap_or_default();
+        // `22: accept` and `22:accept` in a map; no address ends so.
+        if let Some((key, behind)) = word.rsplit_once(':')
+            && (VERDICTS.contains(&behind) || (behind.is_empty() && !key.ends_with(':')))
+        {
+            self.at = start + key.len();
+        }
+        match word {
+            "." => Kind::Dot,
+            "/" => Kind::Slash,
+            _ => Kind::Word,
+        }
     }
 
     fn quoted(&mut self) -> Kind {
@@ -162,21 +209,21 @@ impl Lexer<'_, '_> {
         Kind::Quoted
     }
 
-    fn variable(&mut self) -> Kind {
+    /// A name behind `$` or `@`.
+    fn sign(&mut self, kind: Kind) -> Kind {
         self.at += 1;
-        if self
-            .peek()
-            .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        {
-            while self
-                .peek()
-                .is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
-            {
-                self.at += 1;
-            }
-            return Kind::Variable;
+        if !self.peek().is_some_and(is_name_start) {
+            return Kind::Stray;
         }
-        Kind::Stray
+        // The dash in `$low-$high` makes a range; sets have the names that nft gives everything.
+        let more = if kind == Kind::SetName { "_-./" } else { "_" };
+        while self
+            .peek()
+            .is_some_and(|c| c.is_ascii_alphanumeric() || more.contains(c))
+        {
+            self.at += 1;
+        }
+        kind
     }
 
     fn stray(&mut self, first: char) -> Kind {
@@ -211,6 +258,12 @@ impl Lexer<'_, '_> {
     fn peek(&self) -> Option<char> {
         self.rest().chars().next()
     }
+}
+
+const VERDICTS: [&str; 6] = ["accept", "drop", "jump", "goto", "return", "continue"];
+
+fn is_name_start(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_'
 }
 
 fn is_word(c: char) -> bool {

@@ -2,9 +2,10 @@
 //! nft takes them from the machine's `/etc/services`, and a firewall must not mean something else
 //! on another machine.
 
+use crate::conntrack::CtState;
 use crate::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
-type Names = &'static [(&'static str, u16)];
+pub(super) type Names = &'static [(&'static str, u16)];
 
 /// 802.1Q. A frame with any tag answers to it; see `EtherType` in the program.
 pub(super) const ETHERTYPE_VLAN: u16 = 0x8100;
@@ -116,12 +117,132 @@ pub(super) const ICMPV6_TYPES: Names = &[
     ("mld2-listener-report", 143),
 ];
 
+/// As `nft describe icmp code` lists them.
+pub(super) const ICMP_CODES: Names = &[
+    ("net-unreachable", 0),
+    ("host-unreachable", 1),
+    ("prot-unreachable", 2),
+    ("port-unreachable", 3),
+    ("frag-needed", 4),
+    ("net-prohibited", 9),
+    ("host-prohibited", 10),
+    ("admin-prohibited", 13),
+];
+
+/// As `nft describe icmpv6 code` lists them.
+pub(super) const ICMPV6_CODES: Names = &[
+    ("no-route", 0),
+    ("admin-prohibited", 1),
+    ("addr-unreachable", 3),
+    ("port-unreachable", 4),
+    ("policy-fail", 5),
+    ("reject-route", 6),
+];
+
+/// What `reject with icmpx type` takes, with the codes that nf_tables gives them.
+pub(super) const ICMPX_CODES: Names = &[
+    ("no-route", 0),
+    ("port-unreachable", 1),
+    ("host-unreachable", 2),
+    ("admin-prohibited", 3),
+];
+
+/// As `nft describe arp operation` lists them.
+pub(super) const ARP_OPERATIONS: Names = &[
+    ("request", 1),
+    ("reply", 2),
+    ("rrequest", 3),
+    ("rreply", 4),
+    ("inrequest", 8),
+    ("inreply", 9),
+    ("nak", 10),
+];
+
+/// As `nft describe ip dscp` lists them (RFC 2474, RFC 2597, RFC 3246, RFC 5865).
+pub(super) const DSCPS: Names = &[
+    ("cs0", 0x00),
+    ("cs1", 0x08),
+    ("cs2", 0x10),
+    ("cs3", 0x18),
+    ("cs4", 0x20),
+    ("cs5", 0x28),
+    ("cs6", 0x30),
+    ("cs7", 0x38),
+    ("df", 0x00),
+    ("be", 0x00),
+    ("lephb", 0x01),
+    ("af11", 0x0a),
+    ("af12", 0x0c),
+    ("af13", 0x0e),
+    ("af21", 0x12),
+    ("af22", 0x14),
+    ("af23", 0x16),
+    ("af31", 0x1a),
+    ("af32", 0x1c),
+    ("af33", 0x1e),
+    ("af41", 0x22),
+    ("af42", 0x24),
+    ("af43", 0x26),
+    ("va", 0x2c),
+    ("ef", 0x2e),
+];
+
+/// RFC 9293 section 3.1, RFC 3168.
+pub(super) const TCP_FLAGS: Names = &[
+    ("fin", 0x01),
+    ("syn", 0x02),
+    ("rst", 0x04),
+    ("psh", 0x08),
+    ("ack", 0x10),
+    ("urg", 0x20),
+    ("ecn", 0x40),
+    ("cwr", 0x80),
+];
+
+/// `meta nfproto`, with the numbers of the kernel.
+pub(super) const NFPROTOS: Names = &[("ipv4", 2), ("ipv6", 10)];
+
+/// `ct direction`
+pub(super) const CT_DIRECTIONS: Names = &[("original", 0), ("reply", 1)];
+
+/// `ct state`
+pub(super) const CT_STATES: Names = &[
+    ("invalid", CtState::Invalid as u16),
+    ("established", CtState::Established as u16),
+    ("related", CtState::Related as u16),
+    ("new", CtState::New as u16),
+    ("untracked", CtState::Untracked as u16),
+];
+
+/// The helpers that lotus has.
+pub(super) const HELPERS: Names = &[("ftp", 0)];
+
+/// What `log level` takes (syslog(3)).
+pub(super) const LOG_LEVELS: Names = &[
+    ("emerg", 0),
+    ("alert", 1),
+    ("crit", 2),
+    ("err", 3),
+    ("warn", 4),
+    ("notice", 5),
+    ("info", 6),
+    ("debug", 7),
+];
+
 /// The number that a name stands for.
 pub(super) fn number_of(names: Names, name: &str) -> Option<u16> {
     names
         .iter()
         .find(|(known, _)| *known == name)
         .map(|&(_, number)| number)
+}
+
+/// The first name of a number.
+pub(super) fn name_of(names: Names, number: u128) -> Option<&'static str> {
+    names
+        .iter()
+        .find(|&&(_, known)| u128::from(known) == number)
+        .map(|&(name, _)| name)
 }
 
 /// All names of a list, for hints.

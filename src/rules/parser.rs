@@ -3,22 +3,30 @@
 
 mod cursor;
 mod rule;
+mod set;
+mod statement;
 
-use super::ast::{Chain, Define, Helper, Hook, Item, Name, Table, TableItem};
+use super::ast::{Chain, CounterObject, Define, Helper, Hook, Item, Name, Rule, Table, TableItem};
 use super::diagnostic::Problem;
-use super::lexer::{Kind, Span, Token, tokens};
+use super::lexer::{Kind, Span, Token};
+use super::source::Source;
 use super::unsupported;
 
-/// Reads a whole file.
-pub(super) fn parse<'t>(text: &'t str, problems: &mut Vec<Problem>) -> Vec<Item<'t>> {
-    let tokens = tokens(text, problems);
-    Parser {
-        text,
-        tokens,
-        at: 0,
-        problems,
+/// Reads a whole file and what it includes.
+pub(super) fn parse<'t>(source: &'t Source, problems: &mut Vec<Problem>) -> Vec<Item<'t>> {
+    Parser::new(source, problems).file()
+}
+
+/// Reads a text that holds matches alone.
+pub(super) fn parse_rule<'t>(source: &'t Source, problems: &mut Vec<Problem>) -> Rule<'t> {
+    let mut parser = Parser::new(source, problems);
+    let rule = parser.rule();
+    parser.skip_separators();
+    if parser.peek().kind != Kind::End {
+        let problem = parser.unexpected("the end");
+        parser.note(problem);
     }
-    .file()
+    rule
 }
 
 /// A statement that could not be read; what is wrong was already noted.
@@ -28,9 +36,20 @@ type Parsed<T> = Result<T, Failed>;
 
 struct Parser<'t, 'p> {
     text: &'t str,
-    tokens: Vec<Token>,
+    tokens: &'t [Token],
     at: usize,
     problems: &'p mut Vec<Problem>,
+}
+
+impl<'t, 'p> Parser<'t, 'p> {
+    fn new(source: &'t Source, problems: &'p mut Vec<Problem>) -> Parser<'t, 'p> {
+        Parser {
+            text: source.text(),
+            tokens: source.tokens(),
+            at: 0,
+            problems,
+        }
+    }
 }
 
 impl<'t> Parser<'t, '_> {
@@ -57,15 +76,23 @@ impl<'t> Parser<'t, '_> {
         let name = self.word("`table` or `define`")?;
         match name.text {
             "define" => self.define().map(Item::Define),
-            "table" => self.table().map(Item::Table),
+            "table" => self.table(),
+            "add" if self.peek_text() == "table" => {
+                self.bump();
+                self.table()
+            }
+            "flush" | "delete" | "destroy" if matches!(self.peek_text(), "ruleset" | "table") => {
+                self.flush()
+            }
             _ => {
                 let problem = Problem::new(
                     name.span,
                     format!("expected `table` or `define`, found `{}`", name.text),
                     "",
                 );
-                let hint = unsupported::top_level(name.text)
-                    .unwrap_or("a file holds `define NAME = ...` and `table inet|bridge NAME { }`");
+                let hint = unsupported::top_level(name.text).unwrap_or(
+                    "a file holds `define NAME = ...` and `table bridge|inet|ip|ip6 NAME { }`",
+                );
                 self.fail(problem.hint(hint))
             }
         }
@@ -100,7 +127,17 @@ impl<'t> Parser<'t, '_> {
         }
     }
 
-    fn table(&mut self) -> Parsed<Table<'t>> {
+    /// `flush ruleset`, `delete table FAMILY NAME`: loading replaces all rules anyway.
+    fn flush(&mut self) -> Parsed<Item<'t>> {
+        if self.bump().span.of(self.text) == "table" {
+            self.word("the table's family")?;
+            self.word("the table's name")?;
+        }
+        self.end_of_statement();
+        Ok(Item::Flush)
+    }
+
+    fn table(&mut self) -> Parsed<Item<'t>> {
         let mut family = self.word("the table's family, `inet` or `bridge`")?;
         let mut name = family;
         if self.peek().kind == Kind::OpenBrace {
@@ -113,6 +150,10 @@ impl<'t> Parser<'t, '_> {
         } else {
             name = self.word("the table's name")?;
         }
+        if self.at_statement_end() {
+            // `table inet x` alone: so that `delete table inet x` behind it finds one.
+            return Ok(Item::Flush);
+        }
         self.expect(Kind::OpenBrace, "`{`")?;
         let mut table = Table {
             family,
@@ -123,14 +164,17 @@ impl<'t> Parser<'t, '_> {
             Ok(item) => table.items.push(item),
             Err(Failed) => parser.skip_item(),
         });
-        Ok(table)
+        Ok(Item::Table(table))
     }
 
     fn table_item(&mut self) -> Parsed<TableItem<'t>> {
-        let name = self.word("`chain`, `ct helper` or `define`")?;
+        let name = self.word("`chain`, `set`, `map`, `counter`, `ct helper` or `define`")?;
         match name.text {
             "define" => self.define().map(TableItem::Define),
             "chain" => self.chain().map(TableItem::Chain),
+            "set" => self.named_set(false).map(TableItem::Set),
+            "map" => self.named_set(true).map(TableItem::Set),
+            "counter" => self.counter_object().map(TableItem::Counter),
             "ct" if self.peek_text() == "helper" => {
                 self.bump();
                 self.helper().map(TableItem::Helper)
@@ -141,11 +185,38 @@ impl<'t> Parser<'t, '_> {
                     format!("`{}` is not supported in a table", name.text),
                     "",
                 );
-                let hint = unsupported::in_table(name.text)
-                    .unwrap_or("a table holds one `chain`, `ct helper` objects and `define` lines");
+                let hint = unsupported::in_table(name.text).unwrap_or(
+                    "a table holds `chain`, `set`, `map`, `counter`, `ct helper` and `define`",
+                );
                 self.fail(problem.hint(hint))
             }
         }
+    }
+
+    /// `counter NAME { packets 0 bytes 0 }`
+    fn counter_object(&mut self) -> Parsed<CounterObject<'t>> {
+        let name = self.string("the counter's name")?;
+        let (mut packets, mut bytes) = (0, 0);
+        self.expect(Kind::OpenBrace, "`{`")?;
+        self.skip_separators();
+        if self.peek_text() == "packets" {
+            self.bump();
+            packets = self.number("a number of packets")?;
+            self.keyword("bytes")?;
+            bytes = self.number("a number of bytes")?;
+        }
+        self.skip_separators();
+        if self.peek_text() == "comment" {
+            self.bump();
+            self.comment()?;
+            self.skip_separators();
+        }
+        self.expect(Kind::CloseBrace, "`}`")?;
+        Ok(CounterObject {
+            name,
+            packets,
+            bytes,
+        })
     }
 
     fn helper(&mut self) -> Parsed<Helper<'t>> {
@@ -207,6 +278,12 @@ impl<'t> Parser<'t, '_> {
         self.block(name.span, |parser| match parser.peek_text() {
             "type" => parser.hook(&mut chain),
             "policy" => parser.policy(&mut chain),
+            // Of the chain, not of a rule: it has no use here.
+            "comment" => {
+                if parser.last_comment().is_err() {
+                    parser.skip_statement();
+                }
+            }
             _ => {
                 let rule = parser.rule();
                 if !rule.statements.is_empty() {

@@ -1,92 +1,128 @@
 //! What the rules become: a flat list of steps, each with the place to go on at if it fails.
 
-use std::net::IpAddr;
-
-use super::ast::{End, Ports};
-use super::intervals::{IntervalSet, Number};
+use super::checked::{self, Checked, RejectWith, Statement, TableFamily, Test};
+use super::field::{Family, Field};
+use super::limit::Limit;
+use super::lookup::{Interval, Lookup};
 use super::names::ETHERTYPE_VLAN;
-use super::{CounterId, HelperId, Hits, Outcome, Query};
+use super::{CounterId, HelperId, Hits, Outcome, Query, Reject};
 use crate::observe::DropReason;
-use crate::wire::{Ip, L4, Packet, proto};
+use crate::wire::{Packet, proto};
 
-/// A checked program. Only the checker makes one, so evaluation needs no checks of its own.
-#[derive(Debug, Default)]
+/// As the kernel (NFT_JUMP_STACK_SIZE): so deep may chains jump into each other.
+pub(super) const MAX_JUMPS: usize = 16;
+
+/// Parts of a concatenation. More are of no use in a packet's headers.
+pub(super) const MAX_PARTS: usize = 5;
+
+/// A checked program. Only made of a checked tree, so evaluation needs no checks of its own.
+#[derive(Debug)]
 pub(super) struct Program {
-    pub(super) steps: Vec<Step>,
+    steps: Box<[Step]>,
     /// In the order in which they run.
-    pub(super) chains: Vec<BaseChain>,
+    base_chains: Box<[BaseChain]>,
+    maps: Box<[Map]>,
+    limits: Box<[Limit]>,
 }
 
 /// A base chain.
 #[derive(Debug)]
-pub(super) struct BaseChain {
-    /// Inet chains see IPv4 and IPv6 only.
-    pub(super) ip_only: bool,
-    /// Its first step, and one past its last.
-    pub(super) steps: (u32, u32),
+struct BaseChain {
+    family: TableFamily,
+    first_step: u32,
     /// The policy.
-    pub(super) accept: bool,
+    accept: bool,
+    /// The number of the chain.
+    chain: usize,
 }
 
 /// One instruction.
 #[derive(Debug)]
-pub(super) struct Step {
-    pub(super) op: Op,
+struct Step {
+    op: Op,
     /// Where the next rule begins.
-    pub(super) next_rule: u32,
-}
-
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub(super) fn of(ip: &Ip) -> Family {
-        if ip.src.is_ipv4() {
-            Family::V4
-        } else {
-            Family::V6
-        }
-    }
-}
-
-/// A set to compare with. A value that the packet does not have is in no set and outside of none.
-#[derive(Debug)]
-pub(super) struct Test<T> {
-    pub(super) set: IntervalSet<T>,
-    pub(super) negated: bool,
-}
-
-impl<T: Number> Test<T> {
-    fn holds(&self, value: T) -> bool {
-        self.set.contains(value) != self.negated
-    }
+    next_rule: u32,
+    /// The rule that it is of.
+    rule: u32,
 }
 
 #[derive(Debug)]
-pub(super) enum Op {
-    /// Bit [`crate::wire::Side::index`] is set for each port at which the packet may come in.
-    CameIn(u8),
-    /// The type behind all tags. A tagged frame is also of type `vlan`.
-    EtherType(Test<u16>),
-    EtherAddr(End, Test<u64>),
-    Ip4Addr(End, Test<u32>),
-    Ip6Addr(End, Test<u128>),
-    HopLimit6(Test<u16>),
-    /// The protocol behind all extension headers; of one family, or of both.
-    Protocol(Option<Family>, Test<u16>),
-    Port(Ports, End, Test<u16>),
-    IcmpType(Family, Test<u16>),
-    /// Bit [`crate::conntrack::CtState`] is set for each state that matches.
-    CtState(u8),
+enum Op {
+    /// One field is in a range.
+    InRange {
+        field: Field,
+        interval: Interval,
+        negated: bool,
+    },
+    /// One field is in a set.
+    InSet {
+        field: Field,
+        set: u32,
+        negated: bool,
+    },
+    /// The type of what is behind all tags is in a range or set; or `vlan` is, and there is a tag.
+    TypeOrTag {
+        set: u32,
+        negated: bool,
+    },
+    /// Some fields together are in a set.
+    Together {
+        fields: Box<[Field]>,
+        set: u32,
+        negated: bool,
+    },
+    Bits {
+        field: Field,
+        mask: u128,
+        value: u128,
+        negated: bool,
+    },
+    /// A verdict for these fields.
+    Vmap {
+        fields: Box<[Field]>,
+        set: u32,
+    },
     Count(CounterId),
-    /// Takes effect for TCP, and for one family only if it names one.
+    Limit(u32),
+    Log(u16),
     SetHelper(HelperId, Option<Family>),
+    Verdict(Verdict),
+    /// The chain is over.
+    End,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Verdict {
     Accept,
     Drop,
+    Continue,
+    Return,
+    /// To a step.
+    Jump(u32),
+    Goto(u32),
+    Reject(RejectWith),
+}
+
+#[derive(Debug)]
+struct Map {
+    lookup: Lookup,
+    verdicts: Box<[Verdict]>,
+}
+
+/// Who wants to know what an evaluation does.
+pub(super) trait Watch {
+    /// A counter counts this packet.
+    fn count(&mut self, id: CounterId);
+    /// The packet is to be logged.
+    fn log(&mut self, id: u16);
+    /// A base chain begins, by its number.
+    fn base_chain(&mut self, _chain: usize) {}
+    /// A match, limit or map of a rule did not hold; the how-manieth step of the rule.
+    fn failed(&mut self, _rule: u32, _step: usize) {}
+    /// A rule gave a verdict; the one of a map as well.
+    fn decided(&mut self, _rule: u32, _verdict: &'static str) {}
+    /// The end of a base chain gave its policy.
+    fn policy(&mut self, _chain: usize, _accept: bool) {}
 }
 
 /// What an evaluation has found so far.
@@ -95,38 +131,54 @@ struct Walk {
     hits: Hits,
     /// Something was looked at that another packet of the flow may have otherwise.
     volatile: bool,
+    /// Steps to return to.
+    jumps: [u32; MAX_JUMPS],
+    depth: usize,
+}
+
+/// How a base chain ended.
+enum Ended {
+    Accepted,
+    Dropped(DropReason, Option<Reject>),
 }
 
 impl Program {
-    /// Runs the chains. `count` is called for each counter on the way.
-    pub(super) fn run(&self, query: &Query<'_>, mut count: impl FnMut(CounterId)) -> Outcome {
+    /// The program of a checked tree.
+    pub(super) fn of(checked: Checked) -> Program {
+        Compiler::default().program(checked)
+    }
+
+    /// Runs the chains.
+    pub(super) fn run(&self, query: &Query<'_>, watch: &mut impl Watch) -> Outcome {
         let mut walk = Walk {
             helper: None,
             hits: Hits::default(),
             volatile: false,
+            jumps: [0; MAX_JUMPS],
+            depth: 0,
         };
-        let is_ip = query.packet.ip.is_some();
-        let mut drop = None;
-        for chain in &self.chains {
-            if chain.ip_only && !is_ip {
+        let family = query.packet.ip.as_ref().map(Family::of);
+        let mut ended = Ended::Accepted;
+        for chain in &self.base_chains {
+            if !chain.family.sees(family) {
                 continue;
             }
-            drop = self.run_chain(chain, query, &mut walk, &mut count);
-            if drop.is_some() {
+            watch.base_chain(chain.chain);
+            ended = self.run_chain(chain, query, &mut walk, watch);
+            if matches!(ended, Ended::Dropped(..)) {
                 break;
             }
         }
-        let Walk {
-            helper,
-            hits,
-            volatile,
-        } = walk;
+        let (drop, reject) = match ended {
+            Ended::Accepted => (None, None),
+            Ended::Dropped(reason, reject) => (Some(reason), reject),
+        };
         Outcome {
             drop,
-            reject: None,
-            helper,
-            cacheable: !volatile,
-            hits,
+            reject,
+            helper: walk.helper,
+            cacheable: !walk.volatile,
+            hits: walk.hits,
         }
     }
 
@@ -135,107 +187,186 @@ impl Program {
         chain: &BaseChain,
         query: &Query<'_>,
         walk: &mut Walk,
-        count: &mut impl FnMut(CounterId),
-    ) -> Option<DropReason> {
-        let (mut at, end) = chain.steps;
-        while at < end {
-            let Some(step) = self.steps.get(at as usize) else {
-                break;
-            };
-            match &step.op {
-                Op::Accept => return None,
-                Op::Drop => return Some(DropReason::RuleDrop),
+        watch: &mut impl Watch,
+    ) -> Ended {
+        let mut at = chain.first_step;
+        walk.depth = 0;
+        while let Some(step) = self.steps.get(at as usize) {
+            let verdict = match &step.op {
+                Op::Verdict(verdict) => *verdict,
+                Op::Vmap { fields, set } => match self.verdict_of(fields, *set, query, walk) {
+                    Some(verdict) => verdict,
+                    None => {
+                        watch.failed(step.rule, self.place_in_rule(at));
+                        at = step.next_rule;
+                        continue;
+                    }
+                },
+                Op::End => match walk.pop() {
+                    Some(back) => {
+                        at = back;
+                        continue;
+                    }
+                    None => break,
+                },
                 Op::Count(id) => {
-                    count(*id);
+                    watch.count(*id);
                     walk.hit(*id);
                     at += 1;
+                    continue;
+                }
+                Op::Log(id) => {
+                    watch.log(*id);
+                    walk.volatile = true;
+                    at += 1;
+                    continue;
                 }
                 Op::SetHelper(id, family) => {
                     if takes_helper(query.packet, *family) {
                         walk.helper = Some(*id);
                     }
                     at += 1;
+                    continue;
                 }
                 op => {
-                    at = if op.matches(query, walk) {
-                        at + 1
+                    if self.matches(op, query, walk) {
+                        at += 1;
                     } else {
-                        step.next_rule
+                        watch.failed(step.rule, self.place_in_rule(at));
+                        at = step.next_rule;
                     }
+                    continue;
                 }
+            };
+            watch.decided(step.rule, verdict.name());
+            match verdict {
+                Verdict::Accept => return Ended::Accepted,
+                Verdict::Drop => return Ended::Dropped(DropReason::RuleDrop, None),
+                Verdict::Reject(with) => {
+                    walk.volatile = true;
+                    return Ended::Dropped(DropReason::RuleReject, with.answer(query.packet));
+                }
+                Verdict::Continue => at = step.next_rule,
+                Verdict::Goto(to) => at = to,
+                Verdict::Jump(to) => {
+                    walk.push(step.next_rule);
+                    at = to;
+                }
+                Verdict::Return => match walk.pop() {
+                    Some(back) => at = back,
+                    None => break,
+                },
             }
         }
+        watch.policy(chain.chain, chain.accept);
         if chain.accept {
-            None
+            Ended::Accepted
         } else {
-            Some(DropReason::PolicyDrop)
+            Ended::Dropped(DropReason::PolicyDrop, None)
         }
     }
-}
 
-impl Op {
     /// Whether a match holds. Each one brings its own conditions: a TCP port matches nothing but
     /// TCP, an IPv4 address nothing but IPv4, whether it is negated or not.
-    fn matches(&self, query: &Query<'_>, walk: &mut Walk) -> bool {
-        let Packet { ether, ip } = query.packet;
-        let ip = ip.as_ref();
-        match self {
-            Op::CameIn(sides) => sides & (1 << query.side.index()) != 0,
-            Op::CtState(states) => states & (1 << query.state as u8) != 0,
-            Op::EtherType(test) => {
-                let has_vlan = test.set.contains(ETHERTYPE_VLAN);
+    #[inline]
+    fn matches(&self, op: &Op, query: &Query<'_>, walk: &mut Walk) -> bool {
+        match op {
+            Op::InRange {
+                field,
+                interval: (low, high),
+                negated,
+            } => match field.load(query, &mut walk.volatile) {
+                Some(value) => (*low <= value && value <= *high) != *negated,
+                None => false,
+            },
+            Op::InSet {
+                field,
+                set,
+                negated,
+            } => match field.load(query, &mut walk.volatile) {
+                Some(value) => self.find(*set, &[value]).is_some() != *negated,
+                None => false,
+            },
+            Op::TypeOrTag { set, negated } => {
+                let ether = &query.packet.ether;
                 // Frames of one flow may have a priority tag (VLAN 0) or none.
-                walk.volatile |= has_vlan;
-                let found =
-                    test.set.contains(ether.ethertype) || (has_vlan && ether.vlan_count != 0);
-                found != test.negated
-            }
-            Op::EtherAddr(end, test) => {
-                // The MAC addresses of a flow change when a router takes over from another.
                 walk.volatile = true;
-                let address = if *end == End::Source {
-                    ether.src
-                } else {
-                    ether.dst
-                };
-                test.holds(mac_number(address))
+                let has_tag = ether.vlan_count != 0;
+                let found = has_tag || self.find(*set, &[ether.ethertype.into()]).is_some();
+                found != *negated
             }
-            Op::Ip4Addr(end, test) => match address(ip, *end) {
-                Some(IpAddr::V4(address)) => test.holds(address.to_bits()),
-                _ => false,
+            Op::Together {
+                fields,
+                set,
+                negated,
+            } => match self.find_together(fields, *set, query, walk) {
+                Some(found) => found.is_some() != *negated,
+                None => false,
             },
-            Op::Ip6Addr(end, test) => match address(ip, *end) {
-                Some(IpAddr::V6(address)) => test.holds(address.to_bits()),
-                _ => false,
+            Op::Bits {
+                field,
+                mask,
+                value,
+                negated,
+            } => match field.load(query, &mut walk.volatile) {
+                Some(found) => (found & mask == *value) != *negated,
+                None => false,
             },
-            Op::HopLimit6(test) => match ip {
-                Some(ip) if Family::of(ip) == Family::V6 => {
-                    walk.volatile = true;
-                    test.holds(ip.hop_limit.into())
-                }
-                _ => false,
-            },
-            Op::Protocol(family, test) => ip.is_some_and(|ip| {
-                family.is_none_or(|family| family == Family::of(ip))
-                    && test.holds(ip.protocol.into())
-            }),
-            Op::Port(ports, end, test) => ip
-                .and_then(|ip| port(&ip.l4, *ports, *end))
-                .is_some_and(|port| test.holds(port)),
-            Op::IcmpType(family, test) => match ip {
-                Some(ip) if Family::of(ip) == *family && ip.protocol == icmp_of(*family) => {
-                    match &ip.l4 {
-                        L4::Icmp(icmp) => {
-                            walk.volatile = true;
-                            test.holds(icmp.kind.into())
-                        }
-                        _ => false,
-                    }
-                }
-                _ => false,
-            },
-            Op::Count(_) | Op::SetHelper(..) | Op::Accept | Op::Drop => true,
+            Op::Limit(limit) => {
+                walk.volatile = true;
+                let limit = self.limits.get(*limit as usize);
+                limit.is_some_and(|limit| limit.matches(query.now, query.frame.len()))
+            }
+            Op::Vmap { .. }
+            | Op::Count(_)
+            | Op::Log(_)
+            | Op::SetHelper(..)
+            | Op::Verdict(_)
+            | Op::End => true,
         }
+    }
+
+    #[inline]
+    fn find(&self, set: u32, values: &[u128]) -> Option<u32> {
+        self.maps.get(set as usize)?.lookup.find(values)
+    }
+
+    /// `None` if the packet does not have all the fields.
+    fn find_together(
+        &self,
+        fields: &[Field],
+        set: u32,
+        query: &Query<'_>,
+        walk: &mut Walk,
+    ) -> Option<Option<u32>> {
+        let mut values = [0; MAX_PARTS];
+        for (value, field) in values.iter_mut().zip(fields) {
+            *value = field.load(query, &mut walk.volatile)?;
+        }
+        let values = values.get(..fields.len())?;
+        Some(self.find(set, values))
+    }
+
+    fn verdict_of(
+        &self,
+        fields: &[Field],
+        set: u32,
+        query: &Query<'_>,
+        walk: &mut Walk,
+    ) -> Option<Verdict> {
+        let number = self.find_together(fields, set, query, walk)??;
+        let map = self.maps.get(set as usize)?;
+        map.verdicts.get(number as usize).copied()
+    }
+
+    /// The how-manieth step of its rule a step is.
+    fn place_in_rule(&self, at: u32) -> usize {
+        let of = |at: u32| self.steps.get(at as usize).map(|step| step.rule);
+        let rule = of(at);
+        (0..at)
+            .rev()
+            .take_while(|&before| of(before) == rule)
+            .count()
     }
 }
 
@@ -246,6 +377,59 @@ impl Walk {
             None => self.volatile = true,
         }
     }
+
+    /// The checker sees to it that no chain jumps deeper.
+    fn push(&mut self, back: u32) {
+        if let Some(slot) = self.jumps.get_mut(self.depth) {
+            *slot = back;
+            self.depth += 1;
+        }
+    }
+
+    fn pop(&mut self) -> Option<u32> {
+        self.depth = self.depth.checked_sub(1)?;
+        self.jumps.get(self.depth).copied()
+    }
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Verdict::Accept => "accept",
+            Verdict::Drop => "drop",
+            Verdict::Continue => "continue",
+            Verdict::Return => "return",
+            Verdict::Jump(_) => "jump",
+            Verdict::Goto(_) => "goto",
+            Verdict::Reject(_) => "reject",
+        }
+    }
+}
+
+impl RejectWith {
+    /// The answer for a packet's family (net/netfilter/nft_reject.c, icmp_code_v4 and
+    /// icmp_code_v6); none for a packet that it is not for.
+    fn answer(self, packet: &Packet) -> Option<Reject> {
+        let ip = packet.ip.as_ref()?;
+        Some(match (self, Family::of(ip)) {
+            (RejectWith::TcpReset, _) if ip.protocol == proto::TCP => Reject::TcpReset,
+            (RejectWith::Icmp(code), Family::V4) => Reject::Icmp(code),
+            (RejectWith::Icmpv6(code), Family::V6) => Reject::Icmpv6(code),
+            (RejectWith::Icmpx(code), Family::V4) => Reject::Icmp(match code {
+                0 => 0,
+                1 => 3,
+                2 => 1,
+                _ => 13,
+            }),
+            (RejectWith::Icmpx(code), Family::V6) => Reject::Icmpv6(match code {
+                0 => 0,
+                1 => 4,
+                2 => 3,
+                _ => 1,
+            }),
+            _ => return None,
+        })
+    }
 }
 
 /// A MAC address as a number, so that sets and ranges of them work as for other addresses.
@@ -253,32 +437,216 @@ pub(super) fn mac_number([a, b, c, d, e, f]: [u8; 6]) -> u64 {
     u64::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
-fn address(ip: Option<&Ip>, end: End) -> Option<IpAddr> {
-    ip.map(|ip| if end == End::Source { ip.src } else { ip.dst })
-}
-
-fn port(l4: &L4, ports: Ports, end: End) -> Option<u16> {
-    let (source, destination) = match (l4, ports) {
-        (L4::Tcp(tcp), Ports::Tcp | Ports::Any) => (tcp.src_port, tcp.dst_port),
-        (L4::Udp(udp), Ports::Udp | Ports::Any) => (udp.src_port, udp.dst_port),
-        _ => return None,
-    };
-    Some(if end == End::Source {
-        source
-    } else {
-        destination
-    })
-}
-
-fn icmp_of(family: Family) -> u8 {
-    match family {
-        Family::V4 => proto::ICMP,
-        Family::V6 => proto::ICMPV6,
-    }
-}
-
 fn takes_helper(packet: &Packet, family: Option<Family>) -> bool {
     packet.ip.as_ref().is_some_and(|ip| {
         ip.protocol == proto::TCP && family.is_none_or(|family| family == Family::of(ip))
     })
+}
+
+/// Writes the steps.
+#[derive(Default)]
+struct Compiler {
+    steps: Vec<Step>,
+    /// Sets that stand for a single range with `vlan` in it.
+    extra: Vec<Map>,
+}
+
+impl Compiler {
+    fn program(mut self, mut checked: Checked) -> Program {
+        let mut starts = Vec::with_capacity(checked.chains.len());
+        let chains = std::mem::take(&mut checked.chains);
+        for chain in &chains {
+            starts.push(self.next());
+            for rule in &chain.rules {
+                self.rule(rule, &checked);
+            }
+            let next = self.next() + 1;
+            self.steps.push(Step {
+                op: Op::End,
+                next_rule: next,
+                rule: u32::MAX,
+            });
+        }
+        // Jumps know their chain by its number until all chains have a place.
+        let place = |chain: usize| starts.get(chain).copied().unwrap_or(u32::MAX);
+        for step in &mut self.steps {
+            if let Op::Verdict(verdict) = &mut step.op {
+                *verdict = verdict.placed(&place);
+            }
+        }
+        let mut base_chains: Vec<((bool, i32), BaseChain)> = Vec::new();
+        for table in &checked.tables {
+            for &number in &table.chains {
+                let Some(base) = chains.get(number).and_then(|chain| chain.base) else {
+                    continue;
+                };
+                let order = (table.family != TableFamily::Bridge, base.priority);
+                let chain = BaseChain {
+                    family: table.family,
+                    first_step: place(number),
+                    accept: base.accept,
+                    chain: number,
+                };
+                base_chains.push((order, chain));
+            }
+        }
+        // Of equal priorities the last runs first, as the kernel puts a new hook before others.
+        base_chains.reverse();
+        base_chains.sort_by_key(|&(order, _)| order);
+        let maps = checked.sets.into_iter().map(|set| Map {
+            lookup: set.lookup,
+            verdicts: set
+                .verdicts
+                .unwrap_or_default()
+                .into_iter()
+                .map(|verdict| Verdict::of(verdict).placed(&place))
+                .collect(),
+        });
+        Program {
+            steps: self.steps.into(),
+            base_chains: base_chains.into_iter().map(|(_, chain)| chain).collect(),
+            maps: maps.chain(self.extra).collect(),
+            limits: checked
+                .limits
+                .into_iter()
+                .map(|start| start.limit)
+                .collect(),
+        }
+    }
+
+    fn next(&self) -> u32 {
+        u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
+    }
+
+    fn rule(&mut self, rule: &checked::Rule, checked: &Checked) {
+        let first = self.steps.len();
+        for statement in &rule.statements {
+            let op = self.op(statement, checked);
+            self.steps.push(Step {
+                op,
+                next_rule: 0,
+                rule: u32::try_from(rule.number).unwrap_or(u32::MAX),
+            });
+        }
+        let next_rule = self.next();
+        for step in self.steps.iter_mut().skip(first) {
+            step.next_rule = next_rule;
+        }
+    }
+
+    fn op(&mut self, statement: &Statement, checked: &Checked) -> Op {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        match statement {
+            Statement::Match { fields, test, .. } => match (fields.as_slice(), *test) {
+                ([Field::EtherType | Field::Protocol], test) if has_vlan(test, checked) => {
+                    self.type_or_tag(test, checked)
+                }
+                (&[field], Test::Range { interval, negated }) => Op::InRange {
+                    field,
+                    interval,
+                    negated,
+                },
+                (&[field], Test::Set { set, negated }) => Op::InSet {
+                    field,
+                    set: small(set),
+                    negated,
+                },
+                (
+                    &[field, ..],
+                    Test::Bits {
+                        mask,
+                        value,
+                        negated,
+                    },
+                ) => Op::Bits {
+                    field,
+                    mask,
+                    value,
+                    negated,
+                },
+                (fields, Test::Set { set, negated }) => Op::Together {
+                    fields: fields.into(),
+                    set: small(set),
+                    negated,
+                },
+                // The checker makes no such match.
+                (_, Test::Range { .. } | Test::Bits { .. }) => Op::Verdict(Verdict::Drop),
+            },
+            Statement::Vmap { fields, set } => Op::Vmap {
+                fields: fields.as_slice().into(),
+                set: small(*set),
+            },
+            Statement::Count { id, .. } => Op::Count(*id),
+            Statement::Limit(limit) => Op::Limit(small(*limit)),
+            Statement::Log(log) => Op::Log(u16::try_from(*log).unwrap_or(u16::MAX)),
+            Statement::SetHelper { id, family, .. } => Op::SetHelper(*id, *family),
+            Statement::Verdict(verdict) => Op::Verdict(Verdict::of(*verdict)),
+        }
+    }
+
+    fn type_or_tag(&mut self, test: Test, checked: &Checked) -> Op {
+        let set = match test {
+            Test::Set { set, .. } => set,
+            Test::Range { interval, .. } => {
+                let row = super::lookup::Row {
+                    first: interval,
+                    rest: Box::default(),
+                    value: 0,
+                };
+                // One row is never too large.
+                if let Ok(lookup) = Lookup::new(&[row], 1) {
+                    self.extra.push(Map {
+                        lookup,
+                        verdicts: Box::default(),
+                    });
+                }
+                checked.sets.len() + self.extra.len() - 1
+            }
+            Test::Bits { .. } => 0,
+        };
+        Op::TypeOrTag {
+            set: u32::try_from(set).unwrap_or(u32::MAX),
+            negated: test.negated(),
+        }
+    }
+}
+
+/// Whether a test of an Ethernet type asks for `vlan`.
+fn has_vlan(test: Test, checked: &Checked) -> bool {
+    let vlan = u128::from(ETHERTYPE_VLAN);
+    match test {
+        Test::Range {
+            interval: (low, high),
+            ..
+        } => low <= vlan && vlan <= high,
+        Test::Set { set, .. } => checked
+            .sets
+            .get(set)
+            .is_some_and(|set| set.lookup.find(&[vlan]).is_some()),
+        Test::Bits { .. } => false,
+    }
+}
+
+impl Verdict {
+    /// Jumps still name their chains by number.
+    fn of(verdict: checked::Verdict) -> Verdict {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        match verdict {
+            checked::Verdict::Accept => Verdict::Accept,
+            checked::Verdict::Drop => Verdict::Drop,
+            checked::Verdict::Continue => Verdict::Continue,
+            checked::Verdict::Return => Verdict::Return,
+            checked::Verdict::Jump(chain) => Verdict::Jump(small(chain)),
+            checked::Verdict::Goto(chain) => Verdict::Goto(small(chain)),
+            checked::Verdict::Reject(with) => Verdict::Reject(with),
+        }
+    }
+
+    fn placed(self, place: &impl Fn(usize) -> u32) -> Verdict {
+        match self {
+            Verdict::Jump(chain) => Verdict::Jump(place(chain as usize)),
+            Verdict::Goto(chain) => Verdict::Goto(place(chain as usize)),
+            other => other,
+        }
+    }
 }

@@ -8,6 +8,9 @@
 mod errors;
 mod evaluate;
 mod frames;
+mod language;
+mod listing;
+mod warnings;
 
 use super::{PortNames, Ruleset};
 

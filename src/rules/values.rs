@@ -27,8 +27,8 @@ pub(super) type Value<T> = Result<(T, T), Fault>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Numbers {
     /// What a value is called in messages.
-    what: &'static str,
-    names: &'static [(&'static str, u16)],
+    pub(super) what: &'static str,
+    pub(super) names: names::Names,
     pub(super) max: u16,
 }
 
@@ -57,10 +57,70 @@ pub(super) const ICMPV6_TYPE: Numbers = Numbers {
     names: names::ICMPV6_TYPES,
     max: 255,
 };
+pub(super) const ICMP_CODE: Numbers = Numbers {
+    what: "an ICMP code",
+    names: names::ICMP_CODES,
+    max: 255,
+};
+pub(super) const ICMPV6_CODE: Numbers = Numbers {
+    what: "an ICMPv6 code",
+    names: names::ICMPV6_CODES,
+    max: 255,
+};
+pub(super) const ICMPX_CODE: Numbers = Numbers {
+    what: "an icmpx code",
+    names: names::ICMPX_CODES,
+    max: 3,
+};
 pub(super) const HOP_LIMIT: Numbers = Numbers {
     what: "a hop limit",
     names: &[],
     max: 255,
+};
+pub(super) const LENGTH: Numbers = Numbers {
+    what: "a length",
+    names: &[],
+    max: u16::MAX,
+};
+pub(super) const VLAN_ID: Numbers = Numbers {
+    what: "a VLAN id",
+    names: &[],
+    max: 4095,
+};
+pub(super) const VLAN_PCP: Numbers = Numbers {
+    what: "a VLAN priority",
+    names: &[],
+    max: 7,
+};
+pub(super) const ARP_OPERATION: Numbers = Numbers {
+    what: "an ARP operation",
+    names: names::ARP_OPERATIONS,
+    max: u16::MAX,
+};
+pub(super) const DSCP: Numbers = Numbers {
+    what: "a DSCP",
+    names: names::DSCPS,
+    max: 63,
+};
+pub(super) const FLAG_BITS: Numbers = Numbers {
+    what: "a mask of TCP flags",
+    names: &[],
+    max: 255,
+};
+pub(super) const NFPROTO: Numbers = Numbers {
+    what: "a family",
+    names: names::NFPROTOS,
+    max: 0,
+};
+pub(super) const CT_DIRECTION: Numbers = Numbers {
+    what: "a direction",
+    names: names::CT_DIRECTIONS,
+    max: 1,
+};
+pub(super) const LOG_LEVEL: Numbers = Numbers {
+    what: "a log level",
+    names: names::LOG_LEVELS,
+    max: 0,
 };
 
 impl Numbers {

@@ -17,6 +17,15 @@ pub enum Side {
 }
 
 impl Side {
+    /// `inside` or `outside`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Inside => "inside",
+            Side::Outside => "outside",
+        }
+    }
+
     /// Both, in the order in which arrays by side are laid out.
     pub const BOTH: [Side; 2] = [Side::Inside, Side::Outside];
 
@@ -38,10 +47,7 @@ impl Side {
 
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Side::Inside => "inside",
-            Side::Outside => "outside",
-        })
+        f.write_str(self.name())
     }
 }
 

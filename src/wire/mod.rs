@@ -24,7 +24,8 @@ mod prefetch;
 pub mod reset;
 pub mod unreachable;
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 pub use ether::{
@@ -48,6 +49,8 @@ pub mod proto {
     pub const UDP: u8 = 17;
     /// ICMP for IPv6, RFC 4443.
     pub const ICMPV6: u8 = 58;
+    /// Stream Control Transmission Protocol, RFC 9260.
+    pub const SCTP: u8 = 132;
 }
 
 /// Everything that the rest of lotus knows of a frame.
@@ -57,6 +60,48 @@ pub struct Packet {
     pub ether: EtherHeader,
     /// Network layer, absent for everything but IPv4 and IPv6.
     pub ip: Option<Ip>,
+}
+
+/// As `TCP 192.0.2.1:40000 -> 198.51.100.2:21`, for a person.
+impl fmt::Display for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.ip {
+            Some(ip) => {
+                let (name, ports) = match &ip.l4 {
+                    L4::Tcp(tcp) => ("TCP", Some((tcp.src_port, tcp.dst_port))),
+                    L4::Udp(udp) => ("UDP", Some((udp.src_port, udp.dst_port))),
+                    L4::Icmp(_) if ip.protocol == proto::ICMP => ("ICMP", None),
+                    L4::Icmp(_) => ("ICMPv6", None),
+                    L4::Other | L4::Unparsed => ("", None),
+                };
+                match (name, &ip.l4) {
+                    ("", _) => write!(f, "protocol {}", ip.protocol)?,
+                    (_, L4::Icmp(icmp)) => {
+                        write!(f, "{name} type {} code {}", icmp.kind, icmp.code)?
+                    }
+                    _ => f.write_str(name)?,
+                }
+                match ports {
+                    Some((from, to)) => write!(
+                        f,
+                        " {} -> {}",
+                        SocketAddr::new(ip.src, from),
+                        SocketAddr::new(ip.dst, to)
+                    )?,
+                    None => write!(f, " {} -> {}", ip.src, ip.dst)?,
+                }
+            }
+            None if self.ether.ethertype == ETHERTYPE_ARP => f.write_str("ARP")?,
+            None => write!(f, "Ethernet type {:#06x}", self.ether.ethertype)?,
+        }
+        let tags = self
+            .ether
+            .vlan_tci
+            .iter()
+            .take(self.ether.vlan_count.into());
+        tags.into_iter()
+            .try_for_each(|tag| write!(f, ", VLAN {}", tag & 0x0fff))
+    }
 }
 
 /// The network layer of a packet, IPv4 or IPv6, and what it carries.

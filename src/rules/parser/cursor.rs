@@ -212,6 +212,14 @@ impl<'t> Parser<'t, '_> {
         }
     }
 
+    /// The text of the token after the next one, if it is a word.
+    pub(super) fn second_text(&self) -> &'t str {
+        match self.tokens.get(self.at + 1) {
+            Some(token) if token.kind == Kind::Word => token.span.of(self.text),
+            _ => "",
+        }
+    }
+
     pub(super) fn bump(&mut self) -> Token {
         let token = self.peek();
         if token.kind != Kind::End {

@@ -1,11 +1,12 @@
-//! Rules: matches, statements and the values to the right of a match.
+//! Matches: fields, and the values to the right of them.
 
 use super::cursor::unquoted;
 use super::{Failed, Parsed, Parser};
 use crate::rules::ast::{
-    Atom, AtomKind, Element, End, Expr, Field, Name, Ports, Rule, Shape, Statement,
+    Atom, AtomKind, Element, Expr, Key, Name, Part, Relation, Right, Rule, Shape, Statement,
 };
 use crate::rules::diagnostic::Problem;
+use crate::rules::field::{self, Field};
 use crate::rules::lexer::{Kind, Span};
 use crate::rules::unsupported;
 
@@ -28,158 +29,145 @@ impl<'t> Parser<'t, '_> {
         }
     }
 
-    fn statement(&mut self) -> Parsed<Statement<'t>> {
-        let token = self.peek();
-        let name = self.word("a match or a statement")?;
-        match name.text {
-            "accept" | "drop" => Ok(Statement::Verdict {
-                accept: name.text == "accept",
-            }),
-            "counter" => self.counter(),
-            "comment" => {
-                self.comment()?;
-                if !self.at_statement_end() {
-                    let problem = Problem::new(
-                        self.peek().span,
-                        "a comment must be the rule's last word",
-                        "",
-                    )
-                    .also(token.span, "the comment");
-                    return self.fail(problem);
-                }
-                Ok(Statement::Comment)
-            }
-            "ct" if self.peek_text() == "helper" => {
-                self.bump();
-                if self.peek_text() != "set" {
-                    let problem = Problem::new(
-                        self.peek().span,
-                        "expected `set` after `ct helper`",
-                        "matching on a helper is not supported",
-                    );
-                    return self.fail(problem.hint(
-                        "`ct helper set \"NAME\"` gives new connections a helper; the data \
-                         connections that it opens match `ct state related`",
-                    ));
-                }
-                self.bump();
-                self.atom("the helper object's name")
-                    .map(Statement::SetHelper)
-            }
-            _ => {
-                let field = self.field(name)?;
-                self.matching(field, name.span)
-            }
-        }
-    }
-
-    fn counter(&mut self) -> Parsed<Statement<'t>> {
-        let (mut packets, mut bytes) = (0, 0);
-        if self.peek_text() == "packets" {
+    /// One field, or some with dots between them.
+    pub(super) fn key(&mut self, first: Name<'t>) -> Parsed<Key> {
+        let mut fields = vec![self.field(first)?];
+        while self.peek().kind == Kind::Dot {
             self.bump();
-            packets = self.number()?;
-            self.keyword("bytes")?;
-            bytes = self.number()?;
-        } else if self.peek_text() == "name" || self.peek().kind == Kind::Quoted {
-            let problem = Problem::new(self.peek().span, "named counters are not supported", "");
-            return self.fail(problem.hint("write `counter` in each rule that is to be counted"));
+            let next = self.word("a field")?;
+            fields.push(self.field(next)?);
         }
-        Ok(Statement::Counter { packets, bytes })
-    }
-
-    fn number(&mut self) -> Parsed<u64> {
-        let word = self.word("a number")?;
-        word.text.parse().or_else(|_| {
-            self.fail(Problem::new(
-                word.span,
-                format!("`{}` is not a number", word.text),
-                "",
-            ))
+        Ok(Key {
+            fields,
+            span: first.span.to(self.last_span()),
         })
     }
 
     fn field(&mut self, first: Name<'t>) -> Parsed<Field> {
-        let single = match first.text {
-            "iifname" => Some(Field::IifName),
-            "oifname" => Some(Field::OifName),
-            _ => None,
-        };
-        if let Some(field) = single {
-            return Ok(field);
-        }
-        let Some(known) = known_fields(first.text) else {
-            let problem =
-                Problem::new(first.span, format!("`{}` is not supported", first.text), "");
-            let hint = unsupported::in_rule(first.text).unwrap_or(
-                "a rule holds matches (iifname, oifname, ether, ip, ip6, meta l4proto, tcp, udp, \
-                 th, icmp, icmpv6, ct state), `counter`, `ct helper set`, `accept`, `drop`, \
-                 `comment`",
-            );
-            return self.fail(problem.hint(hint));
-        };
-        let hint = || {
-            let names: Vec<_> = known.iter().map(|(word, _)| *word).collect();
-            format!("after `{}` lotus knows: {}", first.text, names.join(", "))
-        };
-        if self.peek().kind != Kind::Word {
-            let problem = self.unexpected(&format!("a field of `{}`", first.text));
-            return self.fail(problem.hint(hint()));
-        }
-        let second = self.word("a field")?;
-        match known.iter().find(|(word, _)| *word == second.text) {
-            Some(&(_, field)) => Ok(field),
-            None => {
-                let message = format!("`{} {}` is not supported", first.text, second.text);
-                self.fail(Problem::new(first.span.to(second.span), message, "").hint(hint()))
+        let mut words = vec![first.text];
+        let mut span = first.span;
+        loop {
+            let after = field::words_after(&words);
+            let spelt = words.join(" ");
+            if after.is_empty() {
+                return self.unknown_field(&words, span);
             }
+            let next = self.peek_text();
+            if !next.is_empty() && after.contains(&next) {
+                span = span.to(self.bump().span);
+                words.push(next);
+                continue;
+            }
+            if let Some(field) = field::named(&words) {
+                return Ok(field);
+            }
+            let hint = format!("after `{spelt}` lotus knows: {}", after.join(", "));
+            if self.peek().kind != Kind::Word {
+                let problem = self.unexpected(&format!("a field of `{spelt}`"));
+                return self.fail(problem.hint(hint));
+            }
+            let second = self.word("a field")?;
+            let message = format!("`{spelt} {}` is not supported", second.text);
+            let hint = unsupported::field(first.text, second.text).map_or(hint, str::to_owned);
+            return self.fail(Problem::new(span.to(second.span), message, "").hint(hint));
         }
     }
 
-    fn matching(&mut self, field: Field, start: Span) -> Parsed<Statement<'t>> {
-        let negated = match self.peek().kind {
-            Kind::NotEqual => {
-                self.bump();
-                true
-            }
-            Kind::Equal => {
-                self.bump();
-                false
-            }
-            _ => false,
+    fn unknown_field(&mut self, words: &[&str], span: Span) -> Parsed<Field> {
+        let word = words.first().copied().unwrap_or_default();
+        let hint = match unsupported::in_rule(word) {
+            Some(hint) => hint.to_owned(),
+            None => match super::statement::nearest_word(word) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "a rule holds matches (iifname, oifname, ether, vlan, arp, ip, ip6, \
+                         icmp, icmpv6, tcp, udp, sctp, th, meta, ct), statements (counter, \
+                         limit, log, ct helper set, comment) and a verdict (accept, drop, \
+                         reject, jump, goto, return, continue, or a vmap)"
+                    .to_owned(),
+            },
         };
-        let operator = self.peek();
-        if operator.kind == Kind::Stray {
-            let found = operator.span.of(self.text);
-            let hint = match found {
-                "<" | ">" => "write a range: `1024-65535` for `>= 1024`, `0-1023` for `< 1024`",
-                "@" => "named sets are not supported: write the values in braces, `{ a, b }`",
-                "&" | "|" | "^" | "(" => "masks are not supported: write values, ranges or a set",
-                _ => "a match is `FIELD [!=] value|range|prefix|{ set }`",
-            };
-            let message = format!("unexpected `{}` in a match", found.escape_debug());
-            return self.fail(Problem::new(operator.span, message, "").hint(hint));
+        let message = format!("`{word}` is not supported");
+        self.fail(Problem::new(span, message, "").hint(hint))
+    }
+
+    /// What follows a key.
+    pub(super) fn matching(&mut self, key: Key) -> Parsed<Statement<'t>> {
+        let start = key.span;
+        if self.peek_text() == "vmap" {
+            self.bump();
+            return self.vmap(key);
         }
-        if self.peek_text() == "." {
-            let problem = Problem::new(self.peek().span, "concatenations are not supported", "");
-            return self
-                .fail(problem.hint("write one match after the other: all of them must hold"));
-        }
-        if matches!(self.peek_text(), "vmap" | "map") {
-            let problem = Problem::new(self.peek().span, "maps are not supported", "");
-            return self.fail(problem.hint("write one rule for each verdict"));
+        if self.peek_text() == "map" {
+            let problem = Problem::new(self.peek().span, "maps of values are not supported", "");
+            return self.fail(problem.hint("only maps of verdicts are: `KEY vmap { ... }`"));
         }
         if self.peek_text() == "set" {
-            let name = field.name();
+            let name = key.fields.first().map(|field| field.name());
+            let name = name.unwrap_or_default();
             let problem = Problem::new(self.peek().span, format!("`{name}` cannot be set"), "");
             return self.fail(problem.hint("lotus judges packets and does not change them"));
         }
-        let value = self.expr()?;
-        let span = start.to(value.span);
+        let mut mask = None;
+        if self.peek().kind == Kind::And {
+            self.bump();
+            mask = Some(self.mask()?);
+        }
+        let relation = match self.peek().kind {
+            Kind::Equal => Relation::Equal,
+            Kind::NotEqual => Relation::NotEqual,
+            Kind::Less => Relation::Less,
+            Kind::LessOrEqual => Relation::LessOrEqual,
+            Kind::Greater => Relation::Greater,
+            Kind::GreaterOrEqual => Relation::GreaterOrEqual,
+            _ => Relation::Implied,
+        };
+        if relation != Relation::Implied {
+            self.bump();
+        } else if let Some(mask) = &mask {
+            let span = key.span.to(mask.span);
+            let problem = Problem::new(span, "a mask without a comparison", "");
+            return self.fail(problem.hint("write `& (...) == ...`, or `!= ...`"));
+        }
+        if self.peek().kind == Kind::SetName {
+            let name = self.set_name()?;
+            return Ok(Statement::Match {
+                key,
+                mask,
+                relation,
+                right: Right::Set(name),
+                span: start.to(name.span),
+            });
+        }
+        let values = self.expr()?;
+        if self.peek().kind == Kind::Slash {
+            // `tcp flags syn / syn,ack`
+            self.bump();
+            mask = Some(self.mask()?);
+        }
         Ok(Statement::Match {
-            field,
-            negated,
-            value,
-            span,
+            key,
+            mask,
+            relation,
+            span: start.to(self.last_span()),
+            right: Right::Values(values),
+        })
+    }
+
+    /// Bits without braces: `syn`, `(syn | ack)`, `syn,ack`.
+    fn mask(&mut self) -> Parsed<Expr<'t>> {
+        let expr = self.expr()?;
+        if expr.shape == Shape::Set {
+            let problem = Problem::new(expr.span, "a mask is no set", "");
+            return self.fail(problem.hint("write `(syn | ack)`"));
+        }
+        Ok(expr)
+    }
+
+    pub(super) fn set_name(&mut self) -> Parsed<Name<'t>> {
+        let token = self.expect(Kind::SetName, "`@name`")?;
+        Ok(Name {
+            text: token.span.of(self.text).trim_start_matches('@'),
+            span: token.span,
         })
     }
 
@@ -188,6 +176,7 @@ impl<'t> Parser<'t, '_> {
             return self.set();
         }
         let first = self.element()?;
+        let start = first.span();
         let mut elements = vec![first];
         while self.peek().kind == Kind::Comma {
             self.bump();
@@ -201,48 +190,56 @@ impl<'t> Parser<'t, '_> {
         Ok(Expr {
             shape,
             elements,
-            span: first.span().to(self.last_span()),
+            span: start.to(self.last_span()),
         })
     }
 
     fn set(&mut self) -> Parsed<Expr<'t>> {
         let open = self.bump().span;
-        match self.elements(open) {
-            Ok(elements) => {
-                let span = open.to(self.last_span());
-                Ok(Expr {
-                    shape: Shape::Set,
-                    elements,
-                    span,
-                })
-            }
-            Err(Failed) => {
-                self.skip_set();
-                Err(Failed)
-            }
-        }
+        let elements = self.in_braces(open, |parser| parser.element())?;
+        Ok(Expr {
+            shape: Shape::Set,
+            elements,
+            span: open.to(self.last_span()),
+        })
     }
 
-    /// The elements and the closing brace.
-    fn elements(&mut self, open: Span) -> Parsed<Vec<Element<'t>>> {
-        let mut elements = Vec::new();
+    /// What stands between braces with commas, and the closing brace.
+    pub(super) fn in_braces<T>(
+        &mut self,
+        open: Span,
+        item: impl FnMut(&mut Self) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
+        let items = self.items(open, item);
+        if items.is_err() {
+            self.skip_set();
+        }
+        items
+    }
+
+    fn items<T>(
+        &mut self,
+        open: Span,
+        mut item: impl FnMut(&mut Self) -> Parsed<T>,
+    ) -> Parsed<Vec<T>> {
+        let mut items = Vec::new();
         loop {
             self.skip_newlines();
             match self.peek().kind {
-                Kind::CloseBrace if elements.is_empty() => {
+                Kind::CloseBrace if items.is_empty() => {
                     let span = open.to(self.peek().span);
                     let problem = Problem::new(span, "an empty set matches nothing", "");
                     return self.fail(problem.hint("leave the rule out, or name some values"));
                 }
                 Kind::CloseBrace => {
                     self.bump();
-                    return Ok(elements);
+                    return Ok(items);
                 }
                 Kind::OpenBrace => {
                     let problem = Problem::new(self.peek().span, "a set inside a set", "");
                     return self.fail(problem.hint("write all values in one pair of braces"));
                 }
-                _ => elements.push(self.element()?),
+                _ => items.push(item(self)?),
             }
             let line_end = self.at;
             self.skip_newlines();
@@ -254,21 +251,37 @@ impl<'t> Parser<'t, '_> {
                 _ => {
                     // Maybe the brace is missing and the next line is another statement.
                     self.at = line_end;
-                    let problem = self.unexpected("`,` or `}`").also(open, "in this set");
+                    let mut problem = self.unexpected("`,` or `}`").also(open, "in this set");
+                    if let Some(hint) = unsupported::in_set(self.peek_text()) {
+                        problem = problem.hint(hint);
+                    } else if self.peek().kind == Kind::Colon {
+                        problem =
+                            problem.hint("a map of verdicts is written `KEY vmap { a : accept }`");
+                    }
                     return self.fail(problem);
                 }
             }
         }
     }
 
-    fn element(&mut self) -> Parsed<Element<'t>> {
+    pub(super) fn element(&mut self) -> Parsed<Element<'t>> {
+        let first = self.part()?;
+        let mut rest = Vec::new();
+        while self.peek().kind == Kind::Dot {
+            self.bump();
+            rest.push(self.part()?);
+        }
+        Ok(Element { first, rest })
+    }
+
+    fn part(&mut self) -> Parsed<Part<'t>> {
         let low = self.atom("a value")?;
         if self.peek().kind != Kind::Dash {
-            return Ok(Element { low, high: None });
+            return Ok(Part { low, high: None });
         }
         self.bump();
         let high = self.atom("the end of the range")?;
-        Ok(Element {
+        Ok(Part {
             low,
             high: Some(high),
         })
@@ -276,6 +289,17 @@ impl<'t> Parser<'t, '_> {
 
     pub(super) fn atom(&mut self, what: &str) -> Parsed<Atom<'t>> {
         let token = self.peek();
+        if token.kind == Kind::OpenParen {
+            self.bump();
+            let mut atom = self.atom(what)?;
+            while matches!(self.peek().kind, Kind::Or | Kind::Comma) {
+                self.bump();
+                let next = self.atom(what)?;
+                atom = self.joined(atom, next);
+            }
+            self.expect(Kind::CloseParen, "`)`")?;
+            return Ok(atom);
+        }
         let whole = token.span.of(self.text);
         let (kind, text) = match token.kind {
             Kind::Word => (AtomKind::Plain, whole),
@@ -283,63 +307,33 @@ impl<'t> Parser<'t, '_> {
             Kind::Variable => (AtomKind::Variable, whole.trim_start_matches('$')),
             _ => {
                 let mut problem = self.unexpected(what);
-                if whole == "@" {
-                    problem = problem.hint(
-                        "named sets are not supported: write the values in braces, `{ a, b }`",
-                    );
+                if token.kind == Kind::SetName {
+                    problem = problem.hint("a named set stands alone: `KEY @name`, without braces");
                 }
                 return self.fail(problem);
             }
         };
         self.bump();
-        Ok(Atom {
+        let mut atom = Atom {
             kind,
             text,
             span: token.span,
-        })
+        };
+        while self.peek().kind == Kind::Or {
+            self.bump();
+            let next = self.atom(what)?;
+            atom = self.joined(atom, next);
+        }
+        Ok(atom)
     }
-}
 
-/// The fields that begin with this word.
-fn known_fields(first: &str) -> Option<&'static [(&'static str, Field)]> {
-    use End::{Destination, Source};
-    Some(match first {
-        "meta" => &[
-            ("iifname", Field::IifName),
-            ("oifname", Field::OifName),
-            ("l4proto", Field::L4Proto),
-        ],
-        "ether" => &[
-            ("type", Field::EtherType),
-            ("saddr", Field::EtherAddr(Source)),
-            ("daddr", Field::EtherAddr(Destination)),
-        ],
-        "ip" => &[
-            ("saddr", Field::IpAddr(Source)),
-            ("daddr", Field::IpAddr(Destination)),
-            ("protocol", Field::IpProtocol),
-        ],
-        "ip6" => &[
-            ("saddr", Field::Ip6Addr(Source)),
-            ("daddr", Field::Ip6Addr(Destination)),
-            ("nexthdr", Field::Ip6NextHeader),
-            ("hoplimit", Field::Ip6HopLimit),
-        ],
-        "tcp" => &[
-            ("sport", Field::Port(Ports::Tcp, Source)),
-            ("dport", Field::Port(Ports::Tcp, Destination)),
-        ],
-        "udp" => &[
-            ("sport", Field::Port(Ports::Udp, Source)),
-            ("dport", Field::Port(Ports::Udp, Destination)),
-        ],
-        "th" => &[
-            ("sport", Field::Port(Ports::Any, Source)),
-            ("dport", Field::Port(Ports::Any, Destination)),
-        ],
-        "icmp" => &[("type", Field::IcmpType)],
-        "icmpv6" => &[("type", Field::Icmpv6Type)],
-        "ct" => &[("state", Field::CtState)],
-        _ => return None,
-    })
+    /// Two masks as they stand in the text: whoever reads the value takes it apart again.
+    fn joined(&self, left: Atom<'t>, right: Atom<'t>) -> Atom<'t> {
+        let span = left.span.to(right.span);
+        Atom {
+            kind: AtomKind::Plain,
+            text: span.of(self.text),
+            span,
+        }
+    }
 }

@@ -41,7 +41,7 @@ fn mistakes_in_rules_are_shown_where_they_are() {
             "        ^",
             &["\"eth9\"", "\"inside\"", "\"outside\""][..],
         ),
-        ("iifname eth* accept", "        ^", &["patterns are not"]),
+        ("iifname eth* accept", "        ^", &["\"eth*\""]),
         (
             "oifname { inside, eth1 } accept",
             "                  ^",
@@ -134,25 +134,29 @@ fn mistakes_in_rules_are_shown_where_they_are() {
             &["`accept` is not a port"],
         ),
         (
-            "tcp dport >= 1024 accept",
-            "          ^",
-            &["unexpected `>`", "1024-65535"],
+            "tcp dport > 65535 accept",
+            "            ^",
+            &["beyond", "nothing"],
         ),
-        ("tcp dport @ports accept", "          ^", &["named sets"]),
+        (
+            "tcp dport @ports accept",
+            "          ^",
+            &["no set `ports`"],
+        ),
         (
             "tcp dport { @ports } accept",
             "            ^",
-            &["named sets"],
+            &["stands alone"],
         ),
         (
-            "tcp dport vmap { 21 : accept }",
+            "tcp dport map { 21 : 22 } accept",
             "          ^",
-            &["maps are not supported"],
+            &["maps of values"],
         ),
         (
             "ip saddr . tcp dport { a } accept",
-            "         ^",
-            &["concatenations"],
+            "                       ^",
+            &["1 parts where 2", "`ipv4_addr . inet_service`"],
         ),
         (
             "tcp dport",
@@ -170,9 +174,9 @@ fn mistakes_in_rules_are_shown_where_they_are() {
             &["`tcp dports`", "sport, dport"],
         ),
         (
-            "tcp flags syn accept",
-            "^",
-            &["`tcp flags` is not supported"],
+            "tcp flags sync accept",
+            "          ^",
+            &["`sync` is not a TCP flag", "`syn`"],
         ),
         (
             "tcp \"dport\" 1 accept",
@@ -216,11 +220,7 @@ fn mistakes_in_rules_are_shown_where_they_are() {
             "             ^",
             &["did you mean `tcp`"],
         ),
-        (
-            "meta mark 1 accept",
-            "^",
-            &["`meta mark`", "iifname, oifname, l4proto"],
-        ),
+        ("meta mark 1 accept", "^", &["`meta mark`", "marks"]),
         (
             "icmp type ping accept",
             "          ^",
@@ -245,12 +245,12 @@ fn mistakes_in_rules_are_shown_where_they_are() {
         (
             "ct mark 1 accept",
             "^",
-            &["`ct mark` is not supported", "state"],
+            &["`ct mark` is not supported", "marks"],
         ),
         (
-            "ct helper \"ftp\" accept",
+            "ct helper \"sip\" accept",
             "          ^",
-            &["expected `set`", "ct state related"],
+            &["no helper `sip`", "\"ftp\""],
         ),
         (
             "tcp dport 21 ct helper set \"x\"",
@@ -264,7 +264,11 @@ fn mistakes_in_rules_are_shown_where_they_are() {
         ),
         ("accept counter", "^", &["ends with its verdict"]),
         ("comment \"x\" accept", "            ^", &["last word"]),
-        ("counter name \"x\"", "        ^", &["named counters"]),
+        (
+            "counter name \"x\"",
+            "             ^",
+            &["no counter `x`", "add `counter x"],
+        ),
         (
             "counter packets x bytes 1",
             "                ^",
@@ -275,9 +279,20 @@ fn mistakes_in_rules_are_shown_where_they_are() {
             "                  ^",
             &["expected `bytes`"],
         ),
-        ("reject", "^", &["use `drop`"]),
-        ("jump other", "^", &["no chains to jump to"]),
-        ("log prefix \"x\" drop", "^", &["`log` is not supported"]),
+        ("reject with rst", "            ^", &["tcp reset"]),
+        (
+            "udp dport 53 reject with tcp reset",
+            "             ^",
+            &["can never answer"],
+        ),
+        ("jump other", "     ^", &["no chain `other`", "has: c"]),
+        ("jump c", "     ^", &["hangs on a hook"]),
+        (
+            "log prefix \"x\" level loud",
+            "                     ^",
+            &["not a log level", "info"],
+        ),
+        ("log group 2", "    ^", &["as events"]),
         ("allow", "^", &["`accept`"]),
         ("ip6tables", "^", &["`ip6tables` is not supported"]),
         (
@@ -290,7 +305,11 @@ fn mistakes_in_rules_are_shown_where_they_are() {
             "        ^",
             &["did you mean `$inside`"],
         ),
-        ("tcp dport $ accept", "          ^", &["unexpected `$`"]),
+        (
+            "tcp dport $ accept",
+            "          ^",
+            &["expected a value, found `$`"],
+        ),
         ("iifname \"inside accept", "        ^", &["closing quote"]),
         ("tcp dport 1 äccept", "            ^", &["found `ä`"]),
         ("meta mark set 1", "^", &["`meta mark`"]),
@@ -328,30 +347,35 @@ fn mistakes_outside_of_rules_too() {
         (String::new(), 1, 1, "no table"),
         ("# nothing\n".to_owned(), 2, 1, "no table"),
         (
-            "flush ruleset\ntable inet t { }".to_owned(),
+            "reset counters\ntable inet t { }".to_owned(),
             1,
             1,
             "replaces all rules at once",
         ),
-        ("include \"x\"".to_owned(), 1, 1, "one file"),
+        ("include \"x\"".to_owned(), 1, 1, "cannot include"),
         ("table inet t { } }".to_owned(), 1, 18, "closes nothing"),
         ("table t { }".to_owned(), 1, 7, "`table inet t`"),
-        ("table ip t { }".to_owned(), 1, 7, "`ip` are not supported"),
+        (
+            "table arp t { }".to_owned(),
+            1,
+            7,
+            "`arp` are not supported",
+        ),
         ("table inat t { }".to_owned(), 1, 7, "not a family"),
         (
-            "table inet t { }\ntable inet t { }".to_owned(),
+            "table inet t { chain a { }; }\ntable inet t { chain a { }; }".to_owned(),
             2,
-            12,
-            "second table `inet t`",
+            22,
+            "second chain `a`",
         ),
         (
             "table inet t { set s { type x; } }".to_owned(),
             1,
-            16,
-            "named sets",
+            29,
+            "not a type of elements",
         ),
         ("table inet t {".to_owned(), 1, 15, "ends inside a block"),
-        (file("accept"), 1, 22, "hangs on no hook"),
+        (file("policy drop; accept"), 2, 1, "without a hook"),
         (
             file("type nat hook forward priority 0;"),
             2,
@@ -365,10 +389,10 @@ fn mistakes_outside_of_rules_too() {
             "`input` is not supported",
         ),
         (
-            file("type filter hook forward priority raw;"),
+            file("type filter hook forward priority dstnat;"),
             2,
             35,
-            "`raw` is not supported",
+            "`dstnat` is not supported",
         ),
         (
             file("type filter hook forward priority x5;"),
@@ -474,10 +498,6 @@ fn mistakes_outside_of_rules_too() {
         assert_eq!((*at_line, *at_column), (line, column), "{text}\n{shown}");
         assert!(shown.contains(part), "{text}\n{shown}");
     }
-    let two = "table inet t { chain a { type filter hook forward priority 0; }
-        chain b { type filter hook forward priority 1; } }";
-    assert_eq!(errors(two).len(), 1);
-    assert!(errors(two)[0].2.contains("a second chain in a table"));
 }
 
 #[test]
@@ -494,19 +514,19 @@ fn an_error_in_a_set_ends_with_the_set() {
 
 #[test]
 fn all_errors_of_a_file_come_at_once_and_in_order() {
-    let text = "flush ruleset
+    let text = "reset ruleset
 define web = { 80, 443
 define ok = 1
 table inet one {
   set s {
-    type ipv4_addr
+    type ipv4_adr
     elements = { 10.0.0.1 }
   }
   chain c {
     type filter hook forward priority 0; policy dorp;
     tcp dport { 1, 2 accept
     tcp dport $web accept
-    tcp dport $ok iifname eth7 ip saddr 10.0.0.300 reject
+    tcp dport $ok iifname eth7 ip saddr 10.0.0.300 snat
     tcp dport 1,
       2 accept
     udp dport 1 tcp dport 2 accept
@@ -528,7 +548,7 @@ table bridge two {
         [
             (1, 1),
             (2, 23),
-            (5, 3),
+            (6, 10),
             (10, 49),
             (11, 22),
             (13, 27),

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::conntrack::{CtState, Direction};
+use crate::conntrack::{CtState, Direction, Time};
 use crate::rules::{Outcome, Query, Ruleset};
 use crate::wire::{self, Packet, Side};
 
@@ -81,12 +81,39 @@ pub(super) fn ask(rules: &Ruleset, packet: &Packet) -> Outcome {
     ask_as(rules, packet, Side::Inside, CtState::New)
 }
 
-pub(super) fn ask_as(rules: &Ruleset, packet: &Packet, side: Side, state: CtState) -> Outcome {
-    let query = Query {
-        packet,
+/// The same with the frame at hand, which some fields are read from.
+pub(super) fn ask_frame(rules: &Ruleset, frame: &[u8], side: Side, state: CtState) -> Outcome {
+    ask_at(rules, frame, side, state, Time::default())
+}
+
+pub(super) fn ask_at(
+    rules: &Ruleset,
+    frame: &[u8],
+    side: Side,
+    state: CtState,
+    now: Time,
+) -> Outcome {
+    let packet = packet(frame);
+    rules.evaluate(&Query {
+        packet: &packet,
+        frame,
         side,
         state,
         direction: Direction::Original,
+        is_expected: false,
+        now,
+    })
+}
+
+pub(super) fn ask_as(rules: &Ruleset, packet: &Packet, side: Side, state: CtState) -> Outcome {
+    let query = Query {
+        packet,
+        frame: &[0; 100],
+        side,
+        state,
+        direction: Direction::Original,
+        is_expected: false,
+        now: Time::default(),
     };
-    rules.evaluate(&query, 100)
+    rules.evaluate(&query)
 }
