@@ -4,6 +4,8 @@ mod chains;
 mod rule;
 mod set;
 
+use std::collections::HashSet;
+
 use super::ast::{self, Helper, Hook, Item, Name, TableItem};
 use super::checked::{
     Base, Chain, Checked, CounterStart, HelperRef, Set, Statement, Table, TableFamily,
@@ -41,6 +43,7 @@ pub(super) fn check<'t>(
         rules: 0,
         jumps: Vec::new(),
         map_uses: Vec::new(),
+        unknown_ports: HashSet::new(),
     };
     let any_table = checker.declare(items);
     if !any_table && checker.problems.is_empty() {
@@ -83,8 +86,9 @@ pub(super) fn check_rule<'t>(
         rules: 0,
         jumps: Vec::new(),
         map_uses: Vec::new(),
+        unknown_ports: HashSet::new(),
     };
-    let scope = Scope::new(TableFamily::Bridge, "");
+    let scope = Scope::new(TableFamily::Bridge, "", rule.span);
     let rule = checker.rule(rule, &scope);
     (checker.checked, rule.statements)
 }
@@ -100,6 +104,8 @@ struct Checker<'t, 'p> {
     rules: usize,
     jumps: Vec<Jump>,
     map_uses: Vec<MapUse>,
+    /// Names of ports that there are not: each is told of once.
+    unknown_ports: HashSet<&'t str>,
 }
 
 /// A rule that asks a named map, which may not be read yet.
@@ -126,6 +132,7 @@ struct Jump {
 struct Scope<'t> {
     family: TableFamily,
     name: &'t str,
+    span: Span,
     helpers: Vec<HelperRef>,
     counters: Vec<(Name<'t>, CounterId)>,
     sets: Vec<(Name<'t>, usize)>,
@@ -133,10 +140,11 @@ struct Scope<'t> {
 }
 
 impl<'t> Scope<'t> {
-    fn new(family: TableFamily, name: &'t str) -> Scope<'t> {
+    fn new(family: TableFamily, name: &'t str, span: Span) -> Scope<'t> {
         Scope {
             family,
             name,
+            span,
             helpers: Vec::new(),
             counters: Vec::new(),
             sets: Vec::new(),
@@ -159,7 +167,8 @@ impl<'t> Checker<'t, '_> {
             let at = match self.scopes.iter().position(same) {
                 Some(at) => at,
                 None => {
-                    self.scopes.push(Scope::new(family, table.name.text));
+                    let scope = Scope::new(family, table.name.text, table.name.span);
+                    self.scopes.push(scope);
                     self.scopes.len() - 1
                 }
             };
@@ -176,6 +185,7 @@ impl<'t> Checker<'t, '_> {
         }
         for scope in &self.scopes {
             self.checked.tables.push(Table {
+                span: scope.span,
                 family: scope.family,
                 name: scope.name.to_owned(),
                 helpers: scope.helpers.clone(),
@@ -362,7 +372,11 @@ impl<'t> Checker<'t, '_> {
                 self.note(problem.hint("write `type \"ftp\" protocol tcp;` into it"));
             }
         }
-        if let Some(protocol) = helper.protocol.filter(|protocol| protocol.text != "tcp") {
+        let is_ftp = helper.kind.is_some_and(|kind| kind.text == "ftp");
+        if let Some(protocol) = helper
+            .protocol
+            .filter(|protocol| is_ftp && protocol.text != "tcp")
+        {
             self.note(Problem::new(protocol.span, "FTP runs over TCP", "").hint("`protocol tcp`"));
         }
         let family = match helper.l3proto.map(|l3| (l3.text, l3.span)) {
@@ -404,7 +418,11 @@ impl<'t> Checker<'t, '_> {
     fn hook(&mut self, hook: &Hook<'t>, family: TableFamily) -> i32 {
         if hook.kind.text != "filter" {
             let message = format!("chains of the type `{}` are not supported", hook.kind.text);
-            self.note(Problem::new(hook.kind.span, message, "").hint("write `type filter`"));
+            let problem = Problem::new(hook.kind.span, message, "");
+            self.note(problem.hint(
+                "lotus changes and routes no packets: leave the chain out, or write `type filter`",
+            ));
+            return 0;
         }
         if hook.hook.text != "forward" {
             let message = format!("the hook `{}` is not supported", hook.hook.text);
@@ -412,6 +430,7 @@ impl<'t> Checker<'t, '_> {
                 "write `hook forward`: what lotus sees passes between its two ports, nothing \
                  begins or ends in it",
             ));
+            return 0;
         }
         let base = match hook.base {
             None => 0,

@@ -65,6 +65,7 @@ impl TableFamily {
 
 #[derive(Debug)]
 pub(super) struct Table {
+    pub(super) span: Span,
     pub(super) family: TableFamily,
     pub(super) name: String,
     pub(super) helpers: Vec<HelperRef>,

@@ -25,10 +25,10 @@ pub(super) fn warnings(checked: &Checked) -> Vec<Problem> {
     unused(checked, &mut found);
     ftp(checked, &mut found);
     if checked.chains.iter().all(|chain| chain.base.is_none())
-        && let Some(chain) = checked.chains.first()
+        && let Some(table) = checked.tables.first()
     {
         let problem = Problem::warning(
-            chain.span,
+            table.span,
             "no chain hangs on a hook: everything passes",
             "",
         );

@@ -10,6 +10,9 @@ pub(super) type Names = &'static [(&'static str, u16)];
 /// 802.1Q. A frame with any tag answers to it; see `EtherType` in the program.
 pub(super) const ETHERTYPE_VLAN: u16 = 0x8100;
 
+/// 802.1ad. Only a tag behind another one can be asked for it.
+pub(super) const ETHERTYPE_SERVICE_TAG: u16 = 0x88a8;
+
 /// Services by port (IANA "Service Name and Transport Protocol Port Number Registry"), with the
 /// spelling of Debian's /etc/services.
 pub(super) const SERVICES: Names = &[
@@ -73,6 +76,7 @@ pub(super) const ETHERTYPES: Names = &[
     ("arp", ETHERTYPE_ARP),
     ("vlan", ETHERTYPE_VLAN),
     ("8021q", ETHERTYPE_VLAN),
+    ("8021ad", ETHERTYPE_SERVICE_TAG),
 ];
 
 /// As `nft describe icmp type` lists them.

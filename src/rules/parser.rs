@@ -130,8 +130,11 @@ impl<'t> Parser<'t, '_> {
     /// `flush ruleset`, `delete table FAMILY NAME`: loading replaces all rules anyway.
     fn flush(&mut self) -> Parsed<Item<'t>> {
         if self.bump().span.of(self.text) == "table" {
-            self.word("the table's family")?;
             self.word("the table's name")?;
+            if !self.at_statement_end() {
+                // That was the family.
+                self.word("the table's name")?;
+            }
         }
         self.end_of_statement();
         Ok(Item::Flush)
@@ -141,12 +144,8 @@ impl<'t> Parser<'t, '_> {
         let mut family = self.word("the table's family, `inet` or `bridge`")?;
         let mut name = family;
         if self.peek().kind == Kind::OpenBrace {
-            let text = name.text;
-            let problem = Problem::new(name.span, format!("table `{text}` has no family"), "");
-            self.note(problem.hint(format!(
-                "write `table inet {text}` (nft would take it as `table ip {text}`)"
-            )));
-            family.text = "inet";
+            // As nft takes it.
+            family.text = "ip";
         } else {
             name = self.word("the table's name")?;
         }
@@ -275,6 +274,7 @@ impl<'t> Parser<'t, '_> {
             rules: Vec::new(),
             damaged: false,
         };
+        let before = self.problems.len();
         self.block(name.span, |parser| match parser.peek_text() {
             "type" => parser.hook(&mut chain),
             "policy" => parser.policy(&mut chain),
@@ -291,6 +291,13 @@ impl<'t> Parser<'t, '_> {
                 }
             }
         });
+        let is_forward =
+            |hook: &Hook<'_>| hook.kind.text == "filter" && hook.hook.text == "forward";
+        if !chain.hook.as_ref().is_none_or(is_forward) {
+            // One message for the chain: what it says of another hook is no matter.
+            self.problems.truncate(before);
+            chain.rules.clear();
+        }
         Ok(chain)
     }
 

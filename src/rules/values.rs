@@ -132,9 +132,6 @@ impl Numbers {
             let number = self.number(word)?;
             return Ok((number, number));
         }
-        if word == "8021ad" {
-            return fault("lotus does not tell kinds of tags apart", "write `vlan`");
-        }
         let hint = match nearest(self.names.iter().map(|&(name, _)| name), word) {
             Some(name) => format!("did you mean `{name}`?"),
             None if self.names.is_empty() => "write the number".to_owned(),
@@ -153,12 +150,10 @@ impl Numbers {
         };
         let decimal = radix == 10;
         if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
-            let hint = if word == "8021ad" {
-                "write `vlan`"
-            } else {
-                "write a whole number"
-            };
-            return fault(format!("`{word}` is not {}", self.what), hint);
+            return fault(
+                format!("`{word}` is not {}", self.what),
+                "write a whole number",
+            );
         }
         if decimal && digits.len() > 1 && digits.starts_with('0') {
             let hint = "nft reads it as octal: write it without the leading zero";
@@ -270,7 +265,6 @@ mod tests {
         assert_eq!(hint(PORT, "65536"), "at most 65535");
         assert_eq!(hint(PROTOCOL, "0x100"), "at most 255");
         assert_eq!(hint(PORT, "htttp"), "did you mean `http`?");
-        assert_eq!(hint(ETHERTYPE, "8021ad"), "write `vlan`");
         assert!(hint(PORT, "021").contains("octal"));
         assert!(hint(ICMP_TYPE, "ping").contains("echo-request"));
     }

@@ -14,6 +14,7 @@ use crate::rules::layers::Layers;
 use crate::rules::lexer::Span;
 use crate::rules::limit;
 use crate::rules::lookup::{Interval, Row};
+use crate::rules::names::ETHERTYPE_SERVICE_TAG;
 use crate::rules::values::{ICMP_CODE, ICMPV6_CODE, ICMPX_CODE, LOG_LEVEL, Value};
 use crate::wire::proto;
 
@@ -281,6 +282,12 @@ impl<'t> Checker<'t, '_> {
             return Some(Test::Set { set, negated });
         };
         if field == Field::Ip6NextHeader && !self.is_upper_layer(row.first, values.span) {
+            return None;
+        }
+        let service_tag = u128::from(ETHERTYPE_SERVICE_TAG);
+        if matches!(field, Field::EtherType | Field::Protocol) && row.first.0 == service_tag {
+            let message = "lotus does not tell kinds of outer tags apart";
+            self.note(Problem::new(values.span, message, "").hint("write `vlan`"));
             return None;
         }
         let interval = self.ordered(datatype, relation, row.first, values.span)?;

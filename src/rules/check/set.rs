@@ -283,8 +283,9 @@ impl<'t> Checker<'t, '_> {
 
     fn interval(&mut self, piece: &Piece<'t>, datatype: Datatype) -> Option<Interval> {
         let ports = self.ports;
-        let mut read = |word: &str| match datatype.value(word, ports) {
+        let mut read = |word: &'t str| match datatype.value(word, ports) {
             Ok(interval) => Some(interval),
+            Err(_) if datatype == Datatype::IfName && !self.unknown_ports.insert(word) => None,
             Err(fault) => {
                 let problem = piece.problem(fault.message).hint(fault.hint);
                 self.problems.push(problem);

@@ -354,7 +354,6 @@ fn mistakes_outside_of_rules_too() {
         ),
         ("include \"x\"".to_owned(), 1, 1, "cannot include"),
         ("table inet t { } }".to_owned(), 1, 18, "closes nothing"),
-        ("table t { }".to_owned(), 1, 7, "`table inet t`"),
         (
             "table arp t { }".to_owned(),
             1,
