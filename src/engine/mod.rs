@@ -11,6 +11,7 @@
 )]
 
 mod process;
+mod published;
 mod settings;
 mod shared;
 mod trace;
