@@ -189,6 +189,10 @@ pub enum EventKind {
     /// A line of the dialogue, as the helper read it, without passwords. Only told to those who
     /// asked: see [`EventQueue::ask_for_lines`].
     Line { from: Speaker, text: Escaped },
+    /// Other rules are in force.
+    RulesReloaded { generation: u32, rules: String },
+    /// Rules that were to come into force have errors, or could not be read.
+    ReloadFailed { generation: u32, why: String },
     /// The control connection ended.
     SessionClosed {
         why: &'static str,
@@ -321,6 +325,13 @@ impl fmt::Display for Event {
             }
             EventKind::Line { from, text } => write!(f, "{from}: {text}"),
             EventKind::NotFtp { why } => write!(f, "not FTP, nothing will be opened: {why}"),
+            EventKind::RulesReloaded { generation, rules } => {
+                write!(f, "rules reloaded: generation {generation}: {rules}")
+            }
+            EventKind::ReloadFailed { generation, why } => write!(
+                f,
+                "rules not reloaded, generation {generation} stays in force: {why}"
+            ),
             EventKind::SessionClosed {
                 why,
                 ports_opened,
