@@ -5,6 +5,8 @@
 
 #[path = "cli/lab.rs"]
 mod lab;
+#[path = "cli/reload.rs"]
+mod reload;
 #[path = "cli/root.rs"]
 mod root;
 
@@ -57,7 +59,14 @@ fn help_is_there_with_an_example() {
     expect(
         &["--help"],
         0,
-        &["run", "explain", "status", "settings", "Exit codes:"],
+        &[
+            "run",
+            "explain",
+            "status",
+            "reload",
+            "settings",
+            "Exit codes:",
+        ],
     );
     expect(&["--version"], 0, &["lotus 0."]);
 }

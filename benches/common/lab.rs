@@ -80,6 +80,7 @@ impl Lab {
     pub fn judge(&mut self, ring: &mut Ring, batch: usize) -> usize {
         let (side, meta) = (ring.side(batch), Meta::default());
         let mut forwarded = 0;
+        self.engine.begin_batch();
         for (frame, parsed) in ring.frames(batch).zip(&mut self.parsed) {
             self.engine.parse(frame, parsed);
         }

@@ -3,6 +3,7 @@
 pub mod check;
 
 mod explain;
+mod reload;
 mod run;
 mod settings;
 mod status;
@@ -17,6 +18,7 @@ use clap::{Parser, Subcommand};
 
 use crate::rules::{Builtin, FtpServer, PortNames, Ruleset};
 use crate::runtime::Settings;
+use crate::runtime::rules_file::{self, RulesText};
 
 const EXIT_RUNTIME: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -46,6 +48,7 @@ enum Command {
     Check(check::CheckArgs),
     Explain(explain::Args),
     Status(status::Args),
+    Reload(reload::Args),
     Settings(settings::Args),
 }
 
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args).map_err(Failure::Usage),
         Command::Explain(args) => explain::explain(&args).map(done),
         Command::Status(args) => status::status(&args).map(done),
+        Command::Reload(args) => reload::reload(&args),
         Command::Settings(args) => settings::settings(&args).map(done),
     };
     match outcome {
@@ -148,15 +152,8 @@ fn built_in_rules(text: &str, ports: &PortNames) -> Result<Ruleset, Failure> {
 
 /// The rules of a file that `--rules` names, and what they are in a few words.
 fn rules_of_file(path: &Path, ports: &PortNames) -> Result<(Ruleset, String), Failure> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let advice = match error.kind() {
-            io::ErrorKind::InvalidData => "it is not text",
-            io::ErrorKind::NotFound => "there is no such file; see --rules",
-            _ => "cannot read the rule file",
-        };
-        Failure::Usage(anyhow!("--rules {name}: {advice} ({error})"))
-    })?;
+    let RulesText { name, text } =
+        rules_file::read(path).map_err(|error| Failure::Usage(anyhow!("--rules {error}")))?;
     match Ruleset::parse(&name, &text, ports) {
         Ok(ruleset) => {
             let summary = format!("{name}: {}", ruleset.summary());

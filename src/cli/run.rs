@@ -14,7 +14,8 @@ use crate::runtime::{self, Mode, Options, RunError, Settings};
 
 /// Run the firewall between two interfaces.
 ///
-/// Stands between --inside and --outside until it is stopped with Ctrl-C or SIGTERM. Without
+/// Stands between --inside and --outside until it is stopped with Ctrl-C or SIGTERM; SIGHUP and `lotus
+/// reload` have it read its rules again. Without
 /// --rules a built-in ruleset serves: hosts inside may open anything outwards; inwards pass only
 /// answers, what the FTP helper has opened, the servers named with --ftp-server, and what hosts
 /// behind a bridge need to live (ARP, neighbour discovery, DHCP answers).
@@ -32,8 +33,9 @@ Examples:
     lotus check rules.nft
     lotus run --inside eth1 --outside eth2 --rules rules.nft --workers 2 --events /var/log/lotus.json
 
-  What it does meanwhile:
-    lotus status")]
+  What it does meanwhile, and other rules for it:
+    lotus status
+    lotus reload")]
 pub(super) struct Args {
     /// The interface towards the hosts to protect
     #[arg(long, value_name = "IF")]
@@ -151,6 +153,7 @@ fn options(mut args: Args) -> Result<Options, Failure> {
         names,
         ruleset,
         rules,
+        rules_file: args.rules,
         cores,
         mode: if args.passthrough {
             Mode::Passthrough

@@ -25,7 +25,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn status(args: &Args) -> Result<(), Failure> {
-    let address = choose(find()?, args.port.as_deref())?;
+    let address = running(args.port.as_deref())?;
     let status = control::ask_status(&address).map_err(|error| Failure::Runtime(error.into()))?;
     if args.json {
         let mut text = serde_json::to_string(&status).map_err(|e| Failure::Runtime(e.into()))?;
@@ -36,10 +36,12 @@ pub(super) fn status(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn find() -> Result<Vec<Address>, Failure> {
-    Address::all().map_err(|error| {
+/// The lotus that runs here, or of several the one with this port.
+pub(super) fn running(port: Option<&str>) -> Result<Address, Failure> {
+    let found = Address::all().map_err(|error| {
         Failure::Runtime(anyhow!(error).context("cannot read /proc/self/net/unix"))
-    })
+    })?;
+    choose(found, port)
 }
 
 fn choose(mut found: Vec<Address>, port: Option<&str>) -> Result<Address, Failure> {

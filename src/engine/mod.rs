@@ -11,6 +11,7 @@
 )]
 
 mod process;
+mod published;
 mod reject;
 mod settings;
 mod shared;

@@ -3,7 +3,7 @@ mod helped;
 
 use std::sync::Arc;
 
-use super::shared::Published;
+use super::published::Published;
 use super::{Kept, Origin, Out, OutFrame, Shared, Trace, Verdict, reject};
 use crate::conntrack::icmp::{self, Role};
 use crate::conntrack::{
@@ -22,7 +22,7 @@ const MAX_RACES: usize = 4;
 pub struct Engine {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
-    /// The ruleset in force when the present packet came.
+    /// The ruleset that was in force when the present batch began.
     rules: Arc<Published>,
     /// What is noted of the present frame, if anybody wants to know.
     pub(super) trace: Option<Trace>,
@@ -88,7 +88,7 @@ impl Engine {
     /// An engine that counts in `counters`, which is this worker's own block.
     #[must_use]
     pub fn new(shared: Arc<Shared>, counters: Arc<Counters>) -> Engine {
-        let rules = shared.rules.load_full();
+        let rules = shared.rules.load();
         Engine {
             shared,
             counters,
@@ -99,7 +99,8 @@ impl Engine {
         }
     }
 
-    /// Judges one frame that came in at `side`: [`Engine::parse`] and [`Engine::judge`].
+    /// Judges one frame that came in at `side`, as a batch of one: [`Engine::begin_batch`],
+    /// [`Engine::parse`] and [`Engine::judge`].
     pub fn process(
         &mut self,
         side: Side,
@@ -109,8 +110,15 @@ impl Engine {
         out: &mut Out,
     ) -> Verdict {
         let mut parsed = Parsed::default();
+        self.begin_batch();
         self.parse(frame, &mut parsed);
         self.judge(&parsed, side, frame, meta, now, out)
+    }
+
+    /// Takes the ruleset in force, for all frames until the next call.
+    #[inline]
+    pub fn begin_batch(&mut self) {
+        self.shared.rules.refresh(&mut self.rules);
     }
 
     /// Reads a frame's headers, and has the beginning of its flow's look-up fetched. Whoever has a
@@ -150,9 +158,6 @@ impl Engine {
     ) -> Verdict {
         let bytes = frame.len();
         self.counters.received(side.index(), bytes);
-        if self.shared.generation() != self.rules.generation {
-            self.rules = self.shared.rules.load_full();
-        }
         self.note(|trace| *trace = Trace::default());
         let packet = &parsed.packet;
         let mut passing = Passing {

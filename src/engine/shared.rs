@@ -1,19 +1,16 @@
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
-use arc_swap::ArcSwap;
-
-use super::{Settings, reject};
+use super::published::InForce;
+use super::{NoProfile, Settings, reject};
 use crate::conntrack::{Expectations, FlowKey, FragmentStore, Link, Removed, Table, Time};
 use crate::helper::ftp::{self, Context, Sessions};
 use crate::observe::{Counters, DropReason, EventQueue};
-use crate::rules::{HelperId, HelperObject, Hits, Outcome, Ruleset};
+use crate::rules::{Hits, Outcome, Ruleset};
 use crate::wire::OwnedFrame;
 
 /// A silent control connection whose data connections live is looked at again after this.
 const NEEDED_AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
-
-const FIRST_GENERATION: u32 = 1;
 
 /// What all workers share: flows, expectations, sessions, rules, events.
 #[derive(Debug)]
@@ -21,8 +18,7 @@ pub struct Shared {
     pub(super) settings: Settings,
     /// The helper's, by number.
     profiles: Box<[Arc<ftp::Settings>]>,
-    pub(super) rules: ArcSwap<Published>,
-    generation: AtomicU32,
+    pub(super) rules: InForce,
     pub(super) table: Table<Kept>,
     pub(super) expectations: Expectations,
     pub(super) sessions: Sessions,
@@ -47,31 +43,6 @@ pub struct Kept {
 impl From<Outcome> for Kept {
     fn from(Outcome { drop, hits, .. }: Outcome) -> Kept {
         Kept { drop, hits }
-    }
-}
-
-/// The ruleset in force. A cached verdict is good for one generation.
-#[derive(Debug)]
-pub(super) struct Published {
-    pub(super) generation: u32,
-    pub(super) ruleset: Ruleset,
-    /// For each helper object, the number of its settings.
-    profiles: Box<[u8]>,
-}
-
-impl Published {
-    fn new(generation: u32, ruleset: Ruleset, settings: &Settings) -> Published {
-        let profile = |object: &HelperObject| settings.profile_index(object.profile.as_ref());
-        Published {
-            generation,
-            profiles: ruleset.helpers().iter().map(profile).collect(),
-            ruleset,
-        }
-    }
-
-    /// The settings of the sessions that this helper object is for.
-    pub(super) fn profile(&self, HelperId(id): HelperId) -> u8 {
-        self.profiles.get(usize::from(id)).copied().unwrap_or(0)
     }
 }
 
@@ -104,8 +75,7 @@ impl Shared {
     pub fn new(ruleset: Ruleset, settings: Settings) -> Arc<Shared> {
         Arc::new(Shared {
             table: Table::new(&settings.conntrack),
-            rules: ArcSwap::from_pointee(Published::new(FIRST_GENERATION, ruleset, &settings)),
-            generation: AtomicU32::new(FIRST_GENERATION),
+            rules: InForce::new(ruleset, &settings),
             expectations: Expectations::default(),
             sessions: Sessions::default(),
             fragments: FragmentStore::default(),
@@ -124,14 +94,27 @@ impl Shared {
         &self.events
     }
 
-    /// The number of the ruleset in force.
-    pub(super) fn generation(&self) -> u32 {
-        self.generation.load(Relaxed)
+    /// The number of the ruleset in force, which counts them from 1.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.rules.generation()
     }
 
     /// Works on the ruleset in force.
     pub fn with_rules<R>(&self, work: impl FnOnce(&Ruleset) -> R) -> R {
         work(&self.rules.load().ruleset)
+    }
+
+    /// Puts another ruleset into force and returns its generation. Engines judge by it from their next
+    /// batch on. Flows, sessions and expectations stay; a flow's packets are judged anew, with the
+    /// state that they have by now.
+    ///
+    /// # Errors
+    ///
+    /// It names a settings profile that is not set. The one in force stays.
+    pub fn replace_rules(&self, ruleset: Ruleset) -> Result<u32, NoProfile> {
+        self.settings.covers(&ruleset)?;
+        Ok(self.rules.replace(ruleset, &self.settings))
     }
 
     /// Numbers as they stand.
@@ -156,7 +139,7 @@ impl Shared {
         self.table.parts()
     }
 
-    /// Does what time does: expires flows, expectations and fragments. Call it every 50 ms or so
+    /// Does what time does: expires flows, expectations and fragments, frees old rulesets. Call it every 50 ms or so
     /// from one thread; it looks at `budget` parts of the flow table, the next ones each time.
     /// `counters` is the caller's own block: what was held and is now dropped is counted there.
     pub fn tick(&self, now: Time, budget: usize, counters: &Counters) {
@@ -173,6 +156,7 @@ impl Shared {
         mut watch: impl FnMut(&mut dyn FnMut()),
     ) {
         self.note_begin(now);
+        self.rules.free_replaced();
         for frame in self.fragments.sweep(now) {
             discard(&frame, DropReason::FragmentTimeout, counters);
         }

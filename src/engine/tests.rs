@@ -260,6 +260,11 @@ impl Wire {
 
     fn login(&mut self, lab: &mut Lab) {
         assert!(self.connect(lab));
+        self.log_in(lab);
+    }
+
+    /// On a connection that is open.
+    fn log_in(&mut self, lab: &mut Lab) {
         self.dialogue(
             lab,
             &[
@@ -1295,4 +1300,5 @@ fn first_fragments_without_end_shut_nobody_out() {
 mod conntrack;
 mod refusal;
 mod reject;
+mod reload;
 mod tls;

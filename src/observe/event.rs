@@ -197,6 +197,10 @@ pub enum EventKind {
         packet: String,
         bytes: usize,
     },
+    /// Other rules are in force.
+    RulesReloaded { generation: u32, rules: String },
+    /// Rules that were to come into force have errors, or could not be read.
+    ReloadFailed { generation: u32, why: String },
     /// The control connection ended.
     SessionClosed {
         why: &'static str,
@@ -339,6 +343,13 @@ impl fmt::Display for Event {
                 "log {level}: {prefix}{packet} from {from}, {bytes} bytes"
             ),
             EventKind::NotFtp { why } => write!(f, "not FTP, nothing will be opened: {why}"),
+            EventKind::RulesReloaded { generation, rules } => {
+                write!(f, "rules reloaded: generation {generation}: {rules}")
+            }
+            EventKind::ReloadFailed { generation, why } => write!(
+                f,
+                "rules not reloaded, generation {generation} stays in force: {why}"
+            ),
             EventKind::SessionClosed {
                 why,
                 ports_opened,

@@ -1,4 +1,5 @@
-//! The control socket: one JSON request a line, one JSON answer a line.
+//! The control socket: one JSON request a line, one JSON answer a line. The request to reload
+//! announces a number of bytes, which follow its line: the rules as text.
 //!
 //! It is an abstract Unix socket, so it lives in the network namespace in which lotus runs and
 //! vanishes with the process. Only root and the user that runs lotus are answered.
@@ -14,19 +15,28 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
+use super::reload::ReloadAnswer;
+use super::rules_file::{self, RulesText};
 use super::status::{PROTOCOL_VERSION, Status};
 
-/// Longest request; the longest one there is has 24 bytes.
-const REQUEST_BYTES: usize = 4096;
-/// Longest answer that a client takes; a status with every drop reason has about 4 KiB.
+/// Longest line of a request; the longest there is has the path of a file in it.
+const REQUEST_BYTES: usize = 8192;
+/// Read at a time.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Longest answer that a client takes; a status with every drop reason has about 4 KiB, a failed reload
+/// up to half of this.
 const ANSWER_BYTES: u64 = 1 << 20;
 /// Clients at a time; more wait in the backlog of the socket.
 const CONNECTIONS: usize = 8;
 /// A client that neither asks nor reads for so long is hung up on.
 const IDLE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a client waits for lotus. It answers within a millisecond unless the machine is full.
+/// How long a client waits for lotus. It answers within a millisecond unless the machine is full, or
+/// somebody else's rules are just checked.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits until rules are checked: the largest file takes some seconds.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
 const NAME_PREFIX: &str = "lotus/control/";
 /// `__SO_ACCEPTCON` in /proc/net/unix: a socket that listens.
 const LISTENING: u32 = 1 << 16;
@@ -106,7 +116,7 @@ pub enum AskError {
     #[error("the lotus between {0} answers: {1}")]
     Refused(Address, String),
     /// It speaks another protocol.
-    #[error("the lotus between {0} answers something else than a status: {1}")]
+    #[error("the lotus between {0} answers something that was not asked: {1}")]
     Strange(Address, serde_json::Error),
 }
 
@@ -116,6 +126,29 @@ pub enum AskError {
 ///
 /// See [`AskError`].
 pub fn ask_status(address: &Address) -> Result<Status, AskError> {
+    let request = serde_json::json!({"v": PROTOCOL_VERSION, "cmd": "status"});
+    ask(address, &request, b"", ANSWER_PATIENCE)
+}
+
+/// Has it take these rules.
+///
+/// # Errors
+///
+/// See [`AskError`]. That the rules are wrong is an answer and no error.
+pub fn ask_reload(address: &Address, rules: &RulesText) -> Result<ReloadAnswer, AskError> {
+    let RulesText { name, text } = rules;
+    let request = serde_json::json!(
+        {"v": PROTOCOL_VERSION, "cmd": "reload", "name": name, "bytes": text.len()});
+    ask(address, &request, text.as_bytes(), RELOAD_PATIENCE)
+}
+
+/// Sends a request and what follows its line.
+fn ask<T: DeserializeOwned>(
+    address: &Address,
+    request: &serde_json::Value,
+    more: &[u8],
+    patience: Duration,
+) -> Result<T, AskError> {
     #[derive(Deserialize)]
     struct Refusal {
         error: String,
@@ -132,18 +165,19 @@ pub fn ask_status(address: &Address) -> Result<Status, AskError> {
             uid,
         });
     }
-    let line = exchange(&stream).map_err(failed)?;
+    let request = [format!("{request}\n").as_bytes(), more].concat();
+    let line = exchange(&stream, &request, patience).map_err(failed)?;
     if let Ok(Refusal { error }) = serde_json::from_str(&line) {
         return Err(AskError::Refused(address.clone(), error));
     }
     serde_json::from_str(&line).map_err(|error| AskError::Strange(address.clone(), error))
 }
 
-fn exchange(mut stream: &UnixStream) -> io::Result<String> {
-    stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
-    stream.set_write_timeout(Some(ANSWER_PATIENCE))?;
+fn exchange(mut stream: &UnixStream, request: &[u8], patience: Duration) -> io::Result<String> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     // A server that refuses this user may have hung up already; its answer tells why.
-    let sent = writeln!(stream, r#"{{"v":{PROTOCOL_VERSION},"cmd":"status"}}"#);
+    let sent = stream.write_all(request);
     let mut line = String::new();
     let read = BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut line);
     if line.ends_with('\n') {
@@ -154,7 +188,7 @@ fn exchange(mut stream: &UnixStream) -> io::Result<String> {
         Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            format!("no answer within {} s", ANSWER_PATIENCE.as_secs()),
+            format!("no answer within {} s", patience.as_secs()),
         )),
         Err(error) => Err(error),
     }
@@ -169,6 +203,15 @@ fn may_speak(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
+/// What may be asked of a running lotus.
+pub trait Desk: Send + 'static {
+    /// The numbers as they stand.
+    fn status(&self) -> Status;
+
+    /// Checks rules and puts them into force.
+    fn reload(&self, rules: RulesText) -> ReloadAnswer;
+}
+
 /// The thread that answers. Dropping it ends it and frees the name.
 #[derive(Debug)]
 pub struct ControlServer {
@@ -178,15 +221,13 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// Takes the name and answers with what `status` says at that moment.
+    /// Takes the name and answers with what the desk says. Nobody else is answered while rules are
+    /// checked.
     ///
     /// # Errors
     ///
     /// The name is taken, or there is no thread to be had.
-    pub fn start(
-        address: &Address,
-        status: impl Fn() -> Status + Send + 'static,
-    ) -> io::Result<ControlServer> {
+    pub fn start(address: &Address, desk: impl Desk) -> io::Result<ControlServer> {
         let listener = UnixListener::bind_addr(&address.socket()?)?;
         listener.set_nonblocking(true)?;
         let (wake, woken) = UnixStream::pair()?;
@@ -197,7 +238,7 @@ impl ControlServer {
                     listener,
                     woken,
                     connections: Vec::new(),
-                    status,
+                    desk,
                 }
                 .serve();
             })?;
@@ -218,14 +259,14 @@ impl Drop for ControlServer {
     }
 }
 
-struct Server<F> {
+struct Server<D> {
     listener: UnixListener,
     woken: UnixStream,
     connections: Vec<Connection>,
-    status: F,
+    desk: D,
 }
 
-impl<F: Fn() -> Status> Server<F> {
+impl<D: Desk> Server<D> {
     fn serve(mut self) {
         loop {
             let ready = match self.wait() {
@@ -240,12 +281,12 @@ impl<F: Fn() -> Status> Server<F> {
             if ready.woken {
                 return;
             }
-            let status = &self.status;
+            let desk = &self.desk;
             let mut index = 0;
             self.connections.retain_mut(|connection| {
                 let ready = ready.connections.get(index).copied().unwrap_or_default();
                 index += 1;
-                connection.go_on(ready, status)
+                connection.go_on(ready, desk)
             });
             if ready.listener {
                 self.accept();
@@ -304,6 +345,7 @@ impl<F: Fn() -> Status> Server<F> {
             let mut connection = Connection {
                 stream,
                 request: Vec::new(),
+                upload: None,
                 answer: Vec::new(),
                 closing: false,
                 deadline: Instant::now() + IDLE_PATIENCE,
@@ -325,24 +367,38 @@ struct Ready {
 struct Connection {
     stream: UnixStream,
     request: Vec<u8>,
+    /// The bytes that come next are rules.
+    upload: Option<Upload>,
     answer: Vec<u8>,
     /// Hang up when the answer is out.
     closing: bool,
     deadline: Instant,
 }
 
+/// Rules on their way.
+struct Upload {
+    name: String,
+    bytes: usize,
+}
+
+/// What a line asks for.
+enum Asked {
+    Answer(Vec<u8>),
+    Upload(Upload),
+}
+
 impl Connection {
     /// Does what can be done without waiting; returns whether to keep the connection.
-    fn go_on(&mut self, ready: bool, status: &impl Fn() -> Status) -> bool {
+    fn go_on(&mut self, ready: bool, desk: &impl Desk) -> bool {
         if !ready {
             return Instant::now() < self.deadline;
         }
         let went = if self.answer.is_empty() {
-            self.read(status)
+            self.read(desk)
         } else {
             Ok(true)
         };
-        match went.and_then(|open| Ok(open && self.write(status)?)) {
+        match went.and_then(|open| Ok(open && self.write(desk)?)) {
             Ok(open) => {
                 self.deadline = Instant::now() + IDLE_PATIENCE;
                 open
@@ -351,34 +407,68 @@ impl Connection {
         }
     }
 
-    fn read(&mut self, status: &impl Fn() -> Status) -> io::Result<bool> {
-        let mut chunk = [0; REQUEST_BYTES];
+    fn read(&mut self, desk: &impl Desk) -> io::Result<bool> {
+        let mut chunk = [0; CHUNK_BYTES];
         let count = self.stream.read(&mut chunk)?;
         self.request.extend_from_slice(&chunk[..count]);
-        self.take_requests(status);
+        self.take_requests(desk);
         Ok(count > 0)
     }
 
-    fn write(&mut self, status: &impl Fn() -> Status) -> io::Result<bool> {
+    fn write(&mut self, desk: &impl Desk) -> io::Result<bool> {
         while !self.answer.is_empty() {
             let count = self.stream.write(&self.answer)?;
             self.answer.drain(..count);
             if self.answer.is_empty() && !self.closing {
-                self.take_requests(status);
+                self.take_requests(desk);
             }
         }
         Ok(!self.closing)
     }
 
-    /// Answers one complete line; the next one waits until that answer is out.
-    fn take_requests(&mut self, status: &impl Fn() -> Status) {
+    /// Answers one complete request; the next one waits until that answer is out.
+    fn take_requests(&mut self, desk: &impl Desk) {
+        if self.upload.is_none() {
+            self.take_line(desk);
+        }
+        let Some(upload) = self
+            .upload
+            .take_if(|upload| upload.bytes <= self.request.len())
+        else {
+            return;
+        };
+        let rest = self.request.split_off(upload.bytes);
+        let text = std::mem::replace(&mut self.request, rest);
+        self.answer = match String::from_utf8(text) {
+            Ok(text) => json_line(&desk.reload(RulesText {
+                name: upload.name,
+                text,
+            })),
+            Err(error) => refusal(&format!("{}: it is not text: {error}", upload.name)),
+        };
+    }
+
+    fn take_line(&mut self, desk: &impl Desk) {
         match self.request.iter().position(|&byte| byte == b'\n') {
             Some(end) if end <= REQUEST_BYTES => {
                 let line: Vec<u8> = self.request.drain(..=end).collect();
-                self.answer = answer(&line, status);
+                match asked(&line, desk) {
+                    Asked::Answer(answer) => self.answer = answer,
+                    Asked::Upload(upload) if upload.bytes <= rules_file::BYTES_MAX => {
+                        self.upload = Some(upload);
+                    }
+                    // What follows can't be told from requests.
+                    Asked::Upload(upload) => {
+                        let most = rules_file::BYTES_MAX;
+                        self.refuse(&format!(
+                            "rules of {} bytes; the most are {most}",
+                            upload.bytes
+                        ));
+                    }
+                }
             }
             None if self.request.len() <= REQUEST_BYTES => {}
-            _ => self.refuse("the request is longer than 4096 bytes"),
+            _ => self.refuse(&format!("the request is longer than {REQUEST_BYTES} bytes")),
         }
     }
 
@@ -388,25 +478,43 @@ impl Connection {
     }
 }
 
-fn answer(line: &[u8], status: &impl Fn() -> Status) -> Vec<u8> {
+fn asked(line: &[u8], desk: &impl Desk) -> Asked {
     #[derive(Deserialize)]
     struct Request {
         v: u32,
         cmd: String,
+        #[serde(default)]
+        name: String,
+        #[serde(default)]
+        bytes: usize,
     }
-    match serde_json::from_slice::<Request>(line) {
-        Err(error) => refusal(&format!("not a request: {error}")),
-        Ok(Request { v, .. }) if v != PROTOCOL_VERSION => refusal(&format!(
+    let request = match serde_json::from_slice::<Request>(line) {
+        Ok(request) => request,
+        Err(error) => return Asked::Answer(refusal(&format!("not a request: {error}"))),
+    };
+    let Request {
+        v,
+        cmd,
+        name,
+        bytes,
+    } = request;
+    Asked::Answer(match cmd.as_str() {
+        _ if v != PROTOCOL_VERSION => refusal(&format!(
             "protocol version {v} is not spoken here, only {PROTOCOL_VERSION}"
         )),
-        Ok(Request { cmd, .. }) if cmd == "status" => match serde_json::to_vec(&status()) {
-            Ok(mut text) => {
-                text.push(b'\n');
-                text
-            }
-            Err(error) => refusal(&format!("the status cannot be written: {error}")),
-        },
-        Ok(_) => refusal("unknown command; there is: status"),
+        "status" => json_line(&desk.status()),
+        "reload" => return Asked::Upload(Upload { name, bytes }),
+        _ => refusal("unknown command; there are: status, reload"),
+    })
+}
+
+fn json_line(answer: &impl serde::Serialize) -> Vec<u8> {
+    match serde_json::to_vec(answer) {
+        Ok(mut text) => {
+            text.push(b'\n');
+            text
+        }
+        Err(error) => refusal(&format!("the answer cannot be written: {error}")),
     }
 }
 

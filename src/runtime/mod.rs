@@ -7,6 +7,8 @@
 pub mod control;
 pub mod cores;
 pub mod output;
+pub mod reload;
+pub mod rules_file;
 pub mod status;
 pub mod worker;
 
@@ -19,6 +21,7 @@ mod signals;
 mod supervisor;
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::rules::Ruleset;
 
@@ -36,6 +39,8 @@ pub struct Options {
     pub ruleset: Ruleset,
     /// Where the rules come from, and what they are, in a few words.
     pub rules: String,
+    /// The file of the rules, if they are not the built-in ones: a reload reads it again.
+    pub rules_file: Option<PathBuf>,
     /// One worker on each of these.
     pub cores: Vec<cores::Core>,
     /// Whether packets are judged.

@@ -202,7 +202,7 @@ pub type SharedOutput = Arc<Output>;
 
 fn tone_of(kind: &EventKind) -> Tone {
     match kind {
-        EventKind::Refused { .. } => Tone::Bad,
+        EventKind::Refused { .. } | EventKind::ReloadFailed { .. } => Tone::Bad,
         EventKind::NotOpened { .. }
         | EventKind::Encrypted { .. }
         | EventKind::RangeMissed { .. }
@@ -213,6 +213,7 @@ fn tone_of(kind: &EventKind) -> Tone {
         | EventKind::PortUsed { .. }
         | EventKind::RangeOpened { .. }
         | EventKind::RangeUsed { .. }
+        | EventKind::RulesReloaded { .. }
         | EventKind::Transfer(_) => Tone::Good,
         _ => Tone::Plain,
     }

@@ -26,6 +26,11 @@ pub struct Status {
     pub outside: String,
     pub workers: usize,
     pub rules: String,
+    /// Counts the rulesets that were in force from 1.
+    pub generation: u32,
+    pub rules_loaded: String,
+    /// What a reload reads; none with the built-in rules.
+    pub rules_file: Option<String>,
     pub flows: u64,
     pub flows_begun: u64,
     pub sessions: u64,
@@ -155,8 +160,19 @@ pub struct Subject {
     pub links: [(u32, LinkState); 2],
     /// How many workers.
     pub workers: usize,
-    /// The ruleset in a few words.
+}
+
+/// The rules by which packets are judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulesInForce {
+    /// Where they come from, and what they are, in a few words.
     pub rules: String,
+    /// Which ones: the first ruleset is 1.
+    pub generation: u32,
+    /// When they came into force, as RFC 3339 has it.
+    pub loaded: String,
+    /// The whole path of what `--rules` named at the start.
+    pub file: Option<String>,
 }
 
 impl Status {
@@ -164,6 +180,7 @@ impl Status {
     #[must_use]
     pub fn new(
         subject: &Subject,
+        rules: RulesInForce,
         uptime: Duration,
         totals: &Totals,
         [sweep_us, sweep_lock_us]: [Spread; 2],
@@ -198,7 +215,10 @@ impl Status {
             inside: subject.names[0].clone(),
             outside: subject.names[1].clone(),
             workers: subject.workers,
-            rules: subject.rules.clone(),
+            rules: rules.rules,
+            generation: rules.generation,
+            rules_loaded: rules.loaded,
+            rules_file: rules.file,
             flows: totals.flows,
             flows_begun: totals.flows_begun,
             sessions: totals.sessions,
@@ -317,7 +337,11 @@ impl fmt::Display for Status {
             human_duration(Duration::from_secs(self.uptime_s))
         )?;
         match self.mode {
-            Mode::Firewall => writeln!(f, "rules: {}", self.rules)?,
+            Mode::Firewall => writeln!(
+                f,
+                "rules: {} (generation {}, loaded {})",
+                self.rules, self.generation, self.rules_loaded
+            )?,
             Mode::Passthrough => writeln!(f, "PASSTHROUGH: nothing is judged, NOT a firewall")?,
         }
         let mut ports: Vec<_> = self.per_port.iter().collect();
@@ -457,7 +481,12 @@ mod tests {
             names: ["eth1".to_owned(), "eth2".to_owned()],
             links: [(1500, LinkState::Up), (9000, LinkState::Down)],
             workers: 2,
+        };
+        let rules = RulesInForce {
             rules: "3 rules".to_owned(),
+            generation: 7,
+            loaded: "2026-11-28T22:58:00.000Z".to_owned(),
+            file: None,
         };
         let totals = Totals {
             flows: 5,
@@ -466,6 +495,7 @@ mod tests {
         };
         Status::new(
             &subject,
+            rules,
             Duration::from_secs(3725),
             &totals,
             [Spread::default(); 2],
@@ -480,6 +510,7 @@ mod tests {
             ("v", 1),
             ("uptime_s", 3725),
             ("workers", 2),
+            ("generation", 7),
             ("flows", 5),
             ("ports_opened", 8),
             ("received", 3),
@@ -507,6 +538,8 @@ mod tests {
     fn a_person_sees_aligned_columns_and_why_frames_were_dropped() {
         let text = status().to_string();
         assert!(text.contains("2 workers, up 1 h 2 min"), "{text}");
+        let rules = "rules: 3 rules (generation 7, loaded 2026-11-28T22:58:00.000Z)";
+        assert!(text.contains(rules), "{text}");
         assert!(
             text.contains("inside  eth1  link up, MTU 1500, received 2 frames"),
             "{text}"

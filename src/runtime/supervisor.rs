@@ -4,13 +4,15 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::control::{Address, ControlServer};
+use super::control::{Address, ControlServer, Desk};
 use super::cores::{self, CoreList};
 use super::crew::CrewError;
 use super::hold::{Hold, Plan};
 use super::output::{Lost, Output, Tone};
+use super::reload::{Reading, ReloadAnswer, Reloader};
+use super::rules_file::RulesText;
 use super::signals::Signals;
-use super::status::{Durations, LinkState, Mode, Status, Subject, human_duration};
+use super::status::{Durations, LinkState, Mode, RulesInForce, Status, Subject, human_duration};
 use super::worker;
 use super::{Options, RunError};
 use crate::engine::Shared;
@@ -49,12 +51,21 @@ pub(super) fn run(options: Options) -> Result<(), RunError> {
     let warnings = hold.take(&plan)?;
     let output = Output::start(options.events.as_ref()).map_err(system("start a thread"))?;
     let lost = Arc::clone(output.lost());
-    let board = Arc::new(Board::new(&plan, &hold, options.rules, lost));
+    let reloader = Arc::new(Reloader::new(
+        Arc::clone(&plan.shared),
+        plan.mode,
+        plan.names.clone(),
+        options.rules_file.as_deref(),
+        options.rules,
+    ));
+    let reading = Reading::start(Arc::clone(&reloader)).map_err(system("start a thread"))?;
+    let board = Arc::new(Board::new(&plan, &hold, reloader, lost));
     let mut supervisor = Supervisor {
         signals,
         plan,
         hold,
         board,
+        reading,
         output,
         obstacle: None,
     };
@@ -70,6 +81,7 @@ pub(super) fn run(options: Options) -> Result<(), RunError> {
 struct Board {
     begun: Instant,
     subject: Mutex<Subject>,
+    reloader: Arc<Reloader>,
     shared: Arc<Shared>,
     /// The workers', and last the control thread's own.
     counters: Vec<Arc<Counters>>,
@@ -81,7 +93,7 @@ struct Board {
 }
 
 impl Board {
-    fn new(plan: &Plan, hold: &Hold, rules: String, lost: Arc<Lost>) -> Board {
+    fn new(plan: &Plan, hold: &Hold, reloader: Arc<Reloader>, lost: Arc<Lost>) -> Board {
         let link = |side| {
             let mtu = hold.link(side).map_or(0, |link| link.mtu);
             (
@@ -94,12 +106,12 @@ impl Board {
             names: plan.names.clone(),
             links: Side::BOTH.map(link),
             workers: plan.cores.len(),
-            rules,
         };
         let own = Arc::default();
         Board {
             begun: Instant::now(),
             subject: Mutex::new(subject),
+            reloader,
             shared: Arc::clone(&plan.shared),
             counters: plan.counters.iter().cloned().chain([own]).collect(),
             sweep: Mutex::default(),
@@ -134,6 +146,7 @@ impl Board {
         totals.events_lost += self.lost.events();
         Status::new(
             &self.subject(),
+            self.reloader.in_force(),
             self.begun.elapsed(),
             &totals,
             [lock(&self.sweep).spread(), lock(&self.look).spread()],
@@ -153,6 +166,16 @@ impl Board {
             link.0 = u32::try_from(mtu).unwrap_or(u32::MAX);
         }
         link.1 = state;
+    }
+}
+
+impl Desk for Arc<Board> {
+    fn status(&self) -> Status {
+        Board::status(self)
+    }
+
+    fn reload(&self, rules: RulesText) -> ReloadAnswer {
+        self.reloader.take(rules)
     }
 }
 
@@ -181,6 +204,7 @@ struct Supervisor {
     plan: Plan,
     hold: Hold,
     board: Arc<Board>,
+    reading: Reading,
     output: Output,
     /// Why the interfaces could not be taken again, if that was told.
     obstacle: Option<String>,
@@ -218,7 +242,10 @@ impl Supervisor {
             allowed.unwrap_or_default()
         ));
         match self.plan.mode {
-            Mode::Firewall => say(format!("  rules    {}", self.board.subject().rules)),
+            Mode::Firewall => say(format!(
+                "  rules    {}",
+                self.board.reloader.in_force().rules
+            )),
             Mode::Passthrough => say("  rules    none: passthrough".to_owned()),
         }
         say(format!(
@@ -254,11 +281,10 @@ impl Supervisor {
     /// A firewall that cannot be asked still is one.
     fn open_control(&self) -> Option<ControlServer> {
         let [inside, outside] = self.plan.names.clone();
-        let board = Arc::clone(&self.board);
-        ControlServer::start(&Address { inside, outside }, move || board.status())
+        ControlServer::start(&Address { inside, outside }, Arc::clone(&self.board))
             .inspect_err(|error| {
                 self.warn(&[format!(
-                    "`lotus status` will not work: control socket: {error}"
+                    "`lotus status` and `lotus reload` will not work: control socket: {error}"
                 )]);
             })
             .ok()
@@ -269,6 +295,9 @@ impl Supervisor {
         let now = Instant::now();
         let (mut next_tick, mut next_look) = (now + TICK_EVERY, now + LINKS_EVERY);
         while !self.signals.stop_wanted() {
+            if self.signals.reload_wanted() {
+                self.reading.ask();
+            }
             self.tell_events();
             let now = Instant::now();
             if now >= next_tick {
@@ -459,7 +488,14 @@ impl Supervisor {
             .shared
             .with_rules(|rules| rules.counters().map(line).collect());
         if !lines.is_empty() {
-            lines.insert(0, "  rule counters".to_owned());
+            let RulesInForce {
+                generation, loaded, ..
+            } = self.board.reloader.in_force();
+            let since = match generation {
+                1 => String::new(),
+                _ => format!(" since the reload at {loaded}"),
+            };
+            lines.insert(0, format!("  rule counters{since}"));
         }
         lines
     }

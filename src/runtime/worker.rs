@@ -58,11 +58,14 @@ impl Default for Polling {
     }
 }
 
-/// Who decides on frames: the engine, or nobody. Of a batch all frames are parsed, then all are
-/// fetched, then all are judged; see [`Engine::parse`].
+/// Who decides on frames: the engine, or nobody. A batch is begun, then all its frames are parsed,
+/// then all are fetched, then all are judged; see [`Engine::parse`].
 pub trait Judge: Send {
     /// A frame as it was understood.
     type Parsed: Default + Send + std::fmt::Debug;
+
+    /// As [`Engine::begin_batch`].
+    fn begin_batch(&mut self) {}
 
     /// As [`Engine::parse`].
     fn parse(&self, frame: &[u8], parsed: &mut Self::Parsed);
@@ -84,6 +87,11 @@ pub trait Judge: Send {
 
 impl Judge for Engine {
     type Parsed = Parsed;
+
+    #[inline]
+    fn begin_batch(&mut self) {
+        Engine::begin_batch(self);
+    }
 
     #[inline]
     fn parse(&self, frame: &[u8], parsed: &mut Parsed) {
@@ -303,6 +311,7 @@ impl<P: Port, J: Judge> Worker<P, J> {
             beside,
             results,
         } = &mut self.scratch;
+        self.judge.begin_batch();
         for (index, parsed) in parsed.iter_mut().enumerate().take(count) {
             if let Received::Frame(frame, _) = from.frame(index) {
                 self.judge.parse(frame, parsed);

@@ -23,6 +23,7 @@ mod generators;
 mod ledger;
 mod load;
 mod net;
+mod reload;
 mod scenarios;
 mod siege;
 mod sniff;

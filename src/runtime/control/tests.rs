@@ -1,7 +1,7 @@
 use super::*;
 use crate::engine::Totals;
 use crate::observe::Snapshot;
-use crate::runtime::status::{LinkState, Mode, Spread, Subject};
+use crate::runtime::status::{LinkState, Mode, RulesInForce, Spread, Subject};
 
 /// Names of their own for each test, so that tests run side by side.
 fn address(test: &str) -> Address {
@@ -17,7 +17,12 @@ fn status() -> Status {
         names: ["a".to_owned(), "b".to_owned()],
         links: [(1500, LinkState::Up); 2],
         workers: 1,
+    };
+    let rules = RulesInForce {
         rules: "none".to_owned(),
+        generation: 1,
+        loaded: "then".to_owned(),
+        file: None,
     };
     let totals = Totals {
         flows: 42,
@@ -25,11 +30,32 @@ fn status() -> Status {
     };
     Status::new(
         &subject,
+        rules,
         Duration::from_secs(1),
         &totals,
         [Spread::default(); 2],
         &Snapshot::of([]),
     )
+}
+
+struct Clerk;
+
+impl Desk for Clerk {
+    fn status(&self) -> Status {
+        status()
+    }
+
+    /// Says what it was given.
+    fn reload(&self, RulesText { name, text }: RulesText) -> ReloadAnswer {
+        ReloadAnswer {
+            v: PROTOCOL_VERSION,
+            ok: true,
+            generation: u32::try_from(text.len()).unwrap(),
+            rules: name,
+            report: text.chars().take(20).collect(),
+            errors: Vec::new(),
+        }
+    }
 }
 
 fn connect(address: &Address) -> UnixStream {
@@ -49,10 +75,10 @@ fn line(stream: &UnixStream) -> String {
 #[test]
 fn a_running_one_is_found_asked_and_gone_when_dropped() {
     let address = address("ask");
-    let server = ControlServer::start(&address, status).unwrap();
+    let server = ControlServer::start(&address, Clerk).unwrap();
     assert!(Address::all().unwrap().contains(&address));
     assert_eq!(ask_status(&address).unwrap().flows, 42);
-    let second = ControlServer::start(&address, status).unwrap_err();
+    let second = ControlServer::start(&address, Clerk).unwrap_err();
     assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
     drop(server);
     assert!(!Address::all().unwrap().contains(&address));
@@ -62,7 +88,7 @@ fn a_running_one_is_found_asked_and_gone_when_dropped() {
 #[test]
 fn several_requests_on_one_connection_however_they_are_cut() {
     let address = address("cut");
-    let _server = ControlServer::start(&address, status).unwrap();
+    let _server = ControlServer::start(&address, Clerk).unwrap();
     let mut stream = connect(&address);
     let request = b"{\"v\":1,\"cmd\":\"status\"}\n".repeat(3);
     for piece in request.chunks(5) {
@@ -77,9 +103,67 @@ fn several_requests_on_one_connection_however_they_are_cut() {
 }
 
 #[test]
+fn rules_arrive_whole_and_the_next_request_after_them() {
+    let address = address("rules");
+    let _server = ControlServer::start(&address, Clerk).unwrap();
+    for bytes in [0, 1, 8191, rules_file::BYTES_MAX] {
+        let rules = RulesText {
+            name: "/etc/\"rules\".nft".to_owned(),
+            text: "{\n".chars().cycle().take(bytes).collect(),
+        };
+        let answer = ask_reload(&address, &rules).unwrap();
+        assert_eq!(answer.generation as usize, bytes);
+        assert_eq!(answer.rules, rules.name);
+    }
+    let mut stream = connect(&address);
+    let requests = "{\"v\":1,\"cmd\":\"reload\",\"name\":\"f\",\"bytes\":6}\na\nb\nc\n\
+                    {\"v\":1,\"cmd\":\"status\"}\n";
+    for piece in requests.as_bytes().chunks(7) {
+        stream.write_all(piece).unwrap();
+    }
+    let mut reader = BufReader::new(&stream);
+    let mut next = || {
+        let mut text = String::new();
+        reader.read_line(&mut text).unwrap();
+        text
+    };
+    let answer: ReloadAnswer = serde_json::from_str(&next()).unwrap();
+    assert_eq!(answer.report, "a\nb\nc\n");
+    assert_eq!(serde_json::from_str::<Status>(&next()).unwrap(), status());
+}
+
+#[test]
+fn rules_that_are_too_large_or_no_text_are_refused() {
+    let address = address("large");
+    let _server = ControlServer::start(&address, Clerk).unwrap();
+    for (request, part) in [
+        (
+            "{\"v\":1,\"cmd\":\"reload\",\"bytes\":16777217}\n",
+            "the most are 16777216",
+        ),
+        (
+            "{\"v\":1,\"cmd\":\"reload\",\"bytes\":-1}\n",
+            "not a request",
+        ),
+    ] {
+        let mut stream = connect(&address);
+        stream.write_all(request.as_bytes()).unwrap();
+        let answer = line(&stream);
+        assert!(
+            answer.contains("\"error\"") && answer.contains(part),
+            "{answer}"
+        );
+    }
+    let mut stream = connect(&address);
+    let request = b"{\"v\":1,\"cmd\":\"reload\",\"name\":\"f\",\"bytes\":2}\n\xff\xfe";
+    stream.write_all(request).unwrap();
+    assert!(line(&stream).contains("f: it is not text"));
+}
+
+#[test]
 fn wrong_requests_get_an_answer_that_says_why() {
     let address = address("wrong");
-    let _server = ControlServer::start(&address, status).unwrap();
+    let _server = ControlServer::start(&address, Clerk).unwrap();
     for (request, part) in [
         ("\n", "not a request"),
         ("{\"v\":1,\"cmd\":\"halt\"}\n", "unknown command"),
@@ -95,8 +179,8 @@ fn wrong_requests_get_an_answer_that_says_why() {
         );
     }
     let mut stream = connect(&address);
-    stream.write_all(&[b'x'; 5000]).unwrap();
-    assert!(line(&stream).contains("longer than 4096"));
+    stream.write_all(&[b'x'; 9000]).unwrap();
+    assert!(line(&stream).contains("longer than 8192"));
     let mut rest = Vec::new();
     // Hung up: with unread bytes left the kernel reports it as a reset.
     assert!(matches!(stream.read_to_end(&mut rest), Ok(0) | Err(_)));
@@ -106,7 +190,7 @@ fn wrong_requests_get_an_answer_that_says_why() {
 #[test]
 fn clients_that_say_nothing_do_not_keep_the_end_waiting() {
     let address = address("idle");
-    let server = ControlServer::start(&address, status).unwrap();
+    let server = ControlServer::start(&address, Clerk).unwrap();
     let silent: Vec<UnixStream> = (0..CONNECTIONS - 1).map(|_| connect(&address)).collect();
     assert_eq!(ask_status(&address).unwrap().flows, 42);
     let begun = Instant::now();
