@@ -15,6 +15,14 @@ fn ports() -> PortNames {
     }
 }
 
+/// As the examples name the two ports.
+fn example_ports() -> PortNames {
+    PortNames {
+        inside: "eth1".to_owned(),
+        outside: "eth2".to_owned(),
+    }
+}
+
 fn fixtures() -> Vec<(PathBuf, String)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rules");
     let mut files: Vec<_> = std::fs::read_dir(dir)
@@ -24,7 +32,7 @@ fn fixtures() -> Vec<(PathBuf, String)> {
         .map(|path| (path.clone(), std::fs::read_to_string(path).expect("text")))
         .collect();
     files.sort();
-    assert!(files.len() >= 4);
+    assert!(files.len() >= 8);
     files
 }
 
@@ -112,8 +120,10 @@ fn nft_works() -> bool {
 #[test]
 fn every_example_loads() {
     for (path, text) in fixtures() {
-        if let Err(errors) = load(&text) {
-            panic!("{}: {errors}", path.display());
+        let name = path.display().to_string();
+        match Ruleset::parse(&name, &text, &example_ports()) {
+            Ok(rules) => assert!(rules.warnings().is_empty(), "{}", rules.warnings()),
+            Err(errors) => panic!("{errors}"),
         }
     }
 }
@@ -182,10 +192,48 @@ fn nft_takes_what_lotus_takes() {
         "tcp dport {\n 1,\n 2 } accept; tcp dport \\\n 3 accept # why",
         "ether saddr 02:00:00:00:00:01 ether type ip accept",
         "tcp dport $web accept",
+        "tcp dport >= 1024 tcp sport < 1024 ip ttl != 1 ip length <= 100 accept",
+        "tcp flags syn tcp flags & (fin | syn | rst | ack) == syn tcp flags != syn,ack accept",
+        "tcp flags syn / syn,ack tcp flags { syn, syn | ack, fin } tcp flags & ack != 0 accept",
+        "ip dscp { cs1, af11, ef, 46 } ip length 20-40 accept",
+        "ip6 dscp != cs0 ip6 length > 40 accept",
+        "icmp type 3 icmp code { port-unreachable, 13 } accept",
+        "icmpv6 code no-route accept",
+        "sctp dport 80 sctp sport 1024-65535 accept",
+        "meta nfproto ipv4 meta protocol ip meta length 40-1500 accept",
+        "iifname in* oifname != \"inside\" accept",
+        "ct direction reply ct helper \"ftp\" accept",
+        "ct state vmap { established : accept, related : jump other, invalid : drop }",
+        "ip saddr @hosts tcp dport @ports accept",
+        "ip saddr . tcp dport @pairs accept",
+        "ip saddr . tcp dport != @pairs accept",
+        "ip saddr . tcp dport { 10.0.0.1 . 22, 10.1.0.0/16 . 80-90 } accept",
+        "tcp dport vmap @ways",
+        "ip saddr . tcp dport vmap { 10.0.0.1 . 22 : accept, 10.0.0.2 . 80 : goto other }",
+        "tcp dport vmap { 22: accept, 1000-2000: jump other }",
+        "jump other",
+        "goto other",
+        "tcp dport 5 return",
+        "tcp dport 5 continue",
+        "limit rate 10/second accept",
+        "limit rate over 10/minute burst 20 packets drop",
+        "limit rate 1 mbytes/second burst 20 kbytes accept",
+        "log prefix \"a b \" level info drop",
+        "log level debug",
+        "counter name \"hits\" counter name hits accept",
+        "reject with tcp reset",
+        "reject with icmp type host-unreachable",
+        "reject with icmpv6 type admin-prohibited",
+        "vlan id 5 vlan pcp 3 accept",
     ] {
         let text = format!(
             "define web = {{ 80, 443 }}\ntable inet t {{\n ct helper ftp-std {{\n type \"ftp\" \
-             protocol tcp; l3proto inet\n }}\n chain c {{\n type filter hook forward priority \
+             protocol tcp; l3proto inet\n }}\n counter hits {{ packets 0 bytes 0 }}\n set hosts {{\n \
+             type ipv4_addr; flags interval; auto-merge\n elements = {{ 10.0.0.0/8, \
+             192.0.2.1-192.0.2.9 }}\n }}\n set ports {{ type inet_service; size 10; elements = {{ 1, \
+             2 }}; }}\n set pairs {{ typeof ip saddr . tcp dport; flags interval; elements = {{ \
+             10.0.0.0/8 . 80-90 }}; }}\n map ways {{ type inet_service : verdict; elements = {{ 22 : \
+             accept, 23 : jump other }}; }}\n chain other {{\n tcp dport 6 accept\n }}\n chain c {{\n type filter hook forward priority \
              filter + 1; policy drop;\n{rule}\n }}\n}}\n"
         );
         assert_eq!(load(&text).map(|_| ()), Ok(()), "{rule}");
@@ -212,6 +260,25 @@ fn nft_refuses_common_mistakes_too() {
         ("tcp dport 21 accept", "tcp port 21 accept"),
         ("tcp dport 21 accept", "tcp dport 21 udp dport 5 accept"),
         ("tcp dport 21 accept", "tcp dport $nowhere accept"),
+        ("tcp dport 21 accept", "tcp dport @nowhere accept"),
+        ("tcp dport 21 accept", "tcp dport vmap @nowhere"),
+        ("tcp dport 21 accept", "tcp dport 21 jump nowhere"),
+        ("tcp dport 21 accept", "tcp dport vmap { 21 }"),
+        ("tcp dport 21 accept", "counter name \"nowhere\""),
+        (
+            "tcp dport 21 accept",
+            "ip saddr . tcp dport { 10.0.0.1 } accept",
+        ),
+        (
+            "tcp dport 21 accept",
+            "ip saddr . tcp dport { 1 . 10.0.0.1 } accept",
+        ),
+        ("tcp dport 21 accept", "tcp flags sync accept"),
+        ("tcp dport 21 accept", "limit rate 10/fortnight accept"),
+        ("tcp dport 21 accept", "limit rate ten/second accept"),
+        ("tcp dport 21 accept", "log level loud"),
+        ("tcp dport 21 accept", "udp dport 5 reject with tcp reset"),
+        ("tcp dport 21 accept", "reject with icmp type sorry"),
         ("ip saddr 10.0.0.1 accept", "ip saddr ::1 accept"),
         ("ip saddr 10.0.0.1 accept", "ip saddr 10.0.0.0/33 accept"),
         (
@@ -325,8 +392,16 @@ fn no_text_makes_the_parser_panic() {
             }
         }
         let text = String::from_utf8_lossy(&bytes);
-        match Ruleset::parse("f.nft", &text, &ports()) {
-            Ok(_) => accepted += 1,
+        match Ruleset::parse("f.nft", &text, &example_ports()) {
+            Ok(rules) => {
+                accepted += 1;
+                // What is printed means the same.
+                let listed = rules.list();
+                match Ruleset::parse("listed.nft", &listed, &example_ports()) {
+                    Ok(again) => assert_eq!(again.list(), listed, "round {round}"),
+                    Err(errors) => panic!("round {round}:\n{listed}\n{errors}"),
+                }
+            }
             Err(errors) => {
                 refused += 1;
                 assert!(!errors.is_empty(), "round {round}");
@@ -380,6 +455,8 @@ fn check_tells_by_its_exit_code() {
             file: Some(file),
             inside: inside.to_owned(),
             outside: "outside".to_owned(),
+            print: false,
+            explain: None,
             print_default: false,
             ftp_server: Vec::new(),
             l2: Vec::new(),
@@ -405,11 +482,11 @@ fn check_tells_by_its_exit_code() {
     assert!(same.contains("different names"), "{same}");
     let binary = run(file("binary", b"\x7fELF\n\xff\xfe"), "inside", false);
     let binary = binary.expect_err("not text").to_string();
-    assert!(binary.contains("binary:2: not UTF-8"), "{binary}");
+    assert!(binary.contains("line 2 is not UTF-8"), "{binary}");
     let absent = run(dir.path().join("absent"), "inside", false)
         .expect_err("absent")
         .to_string();
-    assert!(absent.contains("cannot read"), "{absent}");
+    assert!(absent.contains("there is no such file"), "{absent}");
 }
 
 /// xorshift64*, seeded: the same run each time.

@@ -1,16 +1,34 @@
-//! `lotus check`: errors of a rule file as a compiler would show them.
+//! `lotus check`: errors of a rule file as a compiler would show them, and what its rules mean.
 
-use std::io::{self, Read as _, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::rules::{Builtin, Diagnostic, FlagError, FtpServer, PortNames, Ruleset};
+use crate::rules::{
+    Builtin, Diagnostic, Diagnostics, Explained, Explanation, FlagError, FtpServer, Met, PortNames,
+    Ruleset,
+};
+use crate::runtime::rules_file::{self, RulesText};
 
-/// Check a file of rules, or print the built-in ones.
+/// Check a file of rules, print it, or explain what it does with a packet.
+///
+/// Shows everything that is wrong with the file at once, each with its place and what to write
+/// instead, and warns of what is odd: rules that no packet reaches, sets that nobody uses, FTP without
+/// a helper, ports that need not be open.
 #[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  lotus check rules.nft                        is it right?
+  lotus check rules.nft --print                as nft list ruleset would print it
+  lotus check rules.nft --explain \"iif inside ip saddr 10.0.0.1 tcp dport 22\"
+  lotus check --print-default > rules.nft      a start for rules of your own
+
+Exit codes: 0 the file may be loaded (with --explain whatever becomes of the packet), 1 it has errors, 2 \
+the command line is wrong.")]
 pub struct CheckArgs {
     /// The file of rules; `-` reads standard input.
     #[arg(value_name = "FILE", required_unless_present = "print_default")]
@@ -21,6 +39,13 @@ pub struct CheckArgs {
     /// Name of the outside interface.
     #[arg(long, value_name = "NAME", default_value = "outside")]
     pub outside: String,
+    /// Print the rules as they were understood: names and includes written out.
+    #[arg(long, conflicts_with = "explain")]
+    pub print: bool,
+    /// Say which rule decides about a packet, and why the ones before it did not. The packet is
+    /// described by matches; what is not said: from inside, IPv4, TCP, new.
+    #[arg(long, value_name = "PACKET")]
+    pub explain: Option<String>,
     /// Print the rules that serve when no file is given.
     #[arg(long, conflicts_with = "file")]
     pub print_default: bool,
@@ -44,6 +69,13 @@ struct Report<'r> {
     /// Tables, rules and policies, if all is well.
     summary: Option<String>,
     errors: Vec<Diagnostic<'r>>,
+    warnings: Vec<Diagnostic<'r>>,
+    /// With `--print`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listing: Option<String>,
+    /// With `--explain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<Explanation>,
 }
 
 /// The result of `--print-default --json`.
@@ -75,73 +107,125 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         "--inside and --outside both name \"{}\": the two ports need different names",
         args.inside
     );
-    let (name, text) = read(args)?;
     let ports = PortNames {
         inside: args.inside.clone(),
         outside: args.outside.clone(),
     };
-    match Ruleset::parse(&name, &text, &ports) {
-        Ok(rules) if args.json => {
-            let summary = Some(rules.summary());
-            print_json(&Report {
-                file: &name,
-                ok: true,
-                summary,
-                errors: Vec::new(),
-            })?;
-        }
-        Ok(rules) => print(
-            &mut io::stdout(),
-            &format!("{name}: ok; {}\n", rules.summary()),
-        )?,
-        Err(diagnostics) => {
-            if args.json {
-                let errors = diagnostics.iter().collect();
-                print_json(&Report {
-                    file: &name,
-                    ok: false,
-                    summary: None,
-                    errors,
-                })?;
-            } else {
-                // The stream takes the colours out again where nobody would see them.
-                let shown = diagnostics.render(true);
-                print(&mut anstream::stderr(), &format!("{shown}\n"))?;
-            }
-            return Ok(ExitCode::FAILURE);
-        }
+    let text = read(args)?;
+    match Ruleset::load(text.source(), &ports) {
+        Ok(rules) => tell(args, &text.name, &rules),
+        Err(errors) => refuse(args, &text.name, &errors),
     }
+}
+
+/// What a file that may be loaded says.
+fn tell(args: &CheckArgs, name: &str, rules: &Ruleset) -> anyhow::Result<ExitCode> {
+    let explanation = match &args.explain {
+        None => None,
+        Some(packet) => match rules.explain(packet) {
+            Ok(explanation) => Some(explanation),
+            Err(errors) => return refuse(args, "<packet>", &errors),
+        },
+    };
+    let listing = args.print.then(|| rules.list());
+    if args.json {
+        return print_json(&Report {
+            file: name,
+            ok: true,
+            summary: Some(rules.summary()),
+            errors: Vec::new(),
+            warnings: rules.warnings().iter().collect(),
+            listing,
+            explanation,
+        })
+        .map(|()| ExitCode::SUCCESS);
+    }
+    if !rules.warnings().is_empty() {
+        let shown = rules.warnings().render(true);
+        print(&mut anstream::stderr(), &format!("{shown}\n"))?;
+    }
+    let shown = match (listing, explanation) {
+        (Some(listing), _) => listing,
+        (None, Some(explanation)) => in_words(&explanation, name),
+        (None, None) => format!("{name}: ok; {}\n", rules.summary()),
+    };
+    print(&mut io::stdout(), &shown)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The file's name for messages, and its text.
-fn read(args: &CheckArgs) -> anyhow::Result<(String, String)> {
-    let mut bytes = Vec::new();
-    let name = match &args.file {
-        Some(path) if path.as_os_str() != "-" => {
-            let name = path.display().to_string();
-            bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
-            name
-        }
-        _ => {
-            io::stdin()
-                .read_to_end(&mut bytes)
-                .context("cannot read standard input")?;
-            "<stdin>".to_owned()
-        }
+/// What is wrong.
+fn refuse(args: &CheckArgs, name: &str, errors: &Diagnostics) -> anyhow::Result<ExitCode> {
+    if args.json {
+        print_json(&Report {
+            file: name,
+            ok: false,
+            summary: None,
+            errors: errors.iter().collect(),
+            warnings: Vec::new(),
+            listing: None,
+            explanation: None,
+        })?;
+    } else {
+        // The stream takes the colours out again where nobody would see them.
+        let shown = errors.render(true);
+        print(&mut anstream::stderr(), &format!("{shown}\n"))?;
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// Rules that were passed by without a word beyond so many are only counted.
+const MET_SHOWN: usize = 20;
+
+/// The rules that a packet met, for a person: those that it passed by in short.
+fn in_words(explanation: &Explanation, name: &str) -> String {
+    let Explanation {
+        packet,
+        met,
+        verdict,
+        helper,
+    } = explanation;
+    let mut text = format!("{packet}\n");
+    let left_out = met.len().saturating_sub(MET_SHOWN);
+    if left_out > 0 {
+        let _ = writeln!(text, "  {left_out} rules before these do not match");
+    }
+    for Met {
+        chain,
+        file,
+        line,
+        rule,
+        explained,
+    } in met.iter().skip(left_out)
+    {
+        let place = match (file, line, chain) {
+            (Some(file), Some(line), _) if file == name => format!("line {line}"),
+            (Some(file), Some(line), _) => format!("{file}:{line}"),
+            (_, _, Some(chain)) => format!("chain {chain}"),
+            _ => String::new(),
+        };
+        let _ = match explained {
+            Explained::Failed(part) if part == rule => writeln!(text, "  {place}: not `{rule}`"),
+            Explained::Failed(part) => {
+                writeln!(text, "  {place}: `{rule}`: not `{part}`")
+            }
+            Explained::Decided(verdict) if rule.ends_with(verdict) => {
+                writeln!(text, "  {place}: `{rule}`")
+            }
+            Explained::Decided(verdict) => writeln!(text, "  {place}: `{rule}`: {verdict}"),
+        };
+    }
+    let _ = match helper {
+        Some(helper) => writeln!(text, "{verdict}, with the helper \"{helper}\""),
+        None => writeln!(text, "{verdict}"),
     };
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = error.utf8_error().valid_up_to();
-        let line = error
-            .as_bytes()
-            .iter()
-            .take(good)
-            .filter(|&&b| b == b'\n')
-            .count()
-            + 1;
-        anyhow::anyhow!("{name}:{line}: not UTF-8 text: is this a file of rules?")
-    })?;
-    Ok((name, text))
+    text
+}
+
+fn read(args: &CheckArgs) -> anyhow::Result<RulesText> {
+    match &args.file {
+        Some(path) if path.as_os_str() != "-" => Ok(rules_file::read(path)?),
+        _ => Ok(rules_file::read_from("<stdin>", io::stdin())?),
+    }
 }
 
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ pub mod check;
 
 mod explain;
 mod reload;
+mod rules;
 mod run;
 mod settings;
 mod status;
@@ -18,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::rules::{Builtin, FtpServer, PortNames, Ruleset};
 use crate::runtime::Settings;
-use crate::runtime::rules_file::{self, RulesText};
+use crate::runtime::rules_file;
 
 const EXIT_RUNTIME: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -49,6 +50,7 @@ enum Command {
     Explain(explain::Args),
     Status(status::Args),
     Reload(reload::Args),
+    Rules(rules::Args),
     Settings(settings::Args),
 }
 
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args).map(done),
         Command::Status(args) => status::status(&args).map(done),
         Command::Reload(args) => reload::reload(&args),
+        Command::Rules(args) => rules::rules(&args).map(done),
         Command::Settings(args) => settings::settings(&args).map(done),
     };
     match outcome {
@@ -152,10 +155,15 @@ fn built_in_rules(text: &str, ports: &PortNames) -> Result<Ruleset, Failure> {
 
 /// The rules of a file that `--rules` names, and what they are in a few words.
 fn rules_of_file(path: &Path, ports: &PortNames) -> Result<(Ruleset, String), Failure> {
-    let RulesText { name, text } =
+    let rules =
         rules_file::read(path).map_err(|error| Failure::Usage(anyhow!("--rules {error}")))?;
-    match Ruleset::parse(&name, &text, ports) {
+    let name = &rules.name;
+    match Ruleset::load(rules.source(), ports) {
         Ok(ruleset) => {
+            // Nobody can be told that nobody can be told.
+            if !ruleset.warnings().is_empty() {
+                let _ = writeln!(anstream::stderr(), "{}", ruleset.warnings().render(true));
+            }
             let summary = format!("{name}: {}", ruleset.summary());
             Ok((ruleset, summary))
         }

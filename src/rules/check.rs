@@ -497,6 +497,7 @@ fn empty_set(name: Option<String>, span: Span) -> Set {
     Set {
         name,
         types: Vec::new(),
+        fields: None,
         interval: false,
         auto_merge: false,
         rows: Vec::new(),

@@ -110,6 +110,8 @@ pub(super) struct Set {
     /// None for an anonymous one.
     pub(super) name: Option<String>,
     pub(super) types: Vec<Datatype>,
+    /// What `typeof` named them by.
+    pub(super) fields: Option<Vec<Field>>,
     pub(super) interval: bool,
     pub(super) auto_merge: bool,
     pub(super) rows: Vec<Row>,

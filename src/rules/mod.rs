@@ -99,7 +99,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub use builtin::{Builtin, FlagError, FtpServer};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use explain::{Explained, Explanation, Met};
-pub use source::{Find, Included, Source};
+pub use source::{Find, Included, MAX_TEXT_BYTES, Source};
 
 use crate::conntrack::{CtState, Direction, Time};
 use crate::observe::DropReason;

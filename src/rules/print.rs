@@ -126,12 +126,15 @@ impl Printer<'_> {
             None => ("set", ""),
         };
         let name = set.name.as_deref().unwrap_or_default();
-        let types: Vec<_> = set.types.iter().map(|datatype| datatype.name()).collect();
-        // Kinds without a name are named by their field.
-        let by_field = types.iter().any(|name| name.contains(' '));
-        let kind = if by_field { "typeof" } else { "type" };
+        let kind = match &set.fields {
+            Some(fields) => format!("typeof {}", spelt(fields)),
+            None => {
+                let types: Vec<_> = set.types.iter().map(|datatype| datatype.name()).collect();
+                format!("type {}", types.join(" . "))
+            }
+        };
         let _ = writeln!(self.line, "\t{what} {name} {{");
-        let _ = writeln!(self.line, "\t\t{kind} {}{to}", types.join(" . "));
+        let _ = writeln!(self.line, "\t\t{kind}{to}");
         if set.interval {
             self.line.push_str("\t\tflags interval\n");
         }

@@ -6,8 +6,8 @@ use super::lexer::{Kind, Span, Token, tokens};
 /// As nft (MAX_INCLUDE_DEPTH of its `include/nftables.h`): a file that includes itself ends here.
 const MAX_INCLUDE_DEPTH: usize = 16;
 
-/// Of all files together. A set of 100,000 addresses has some two million bytes.
-const MAX_TEXT_BYTES: usize = 64 << 20;
+/// Most bytes of all files together. A set of 100,000 addresses has some two million.
+pub const MAX_TEXT_BYTES: usize = 16 << 20;
 
 /// A file that an `include` named: its name for messages, and its text.
 pub type Included = (String, String);

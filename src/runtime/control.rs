@@ -1,5 +1,5 @@
 //! The control socket: one JSON request a line, one JSON answer a line. The request to reload
-//! announces a number of bytes, which follow its line: the rules as text.
+//! announces a number of bytes, which follow its line: the rules as text, in JSON.
 //!
 //! It is an abstract Unix socket, so it lives in the network namespace in which lotus runs and
 //! vanishes with the process. Only root and the user that runs lotus are answered.
@@ -17,7 +17,7 @@ use rustix::process::geteuid;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::reload::ReloadAnswer;
+use super::reload::{ReloadAnswer, RulesAnswer};
 use super::rules_file::{self, RulesText};
 use super::status::{PROTOCOL_VERSION, Status};
 
@@ -25,9 +25,11 @@ use super::status::{PROTOCOL_VERSION, Status};
 const REQUEST_BYTES: usize = 8192;
 /// Read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Longest answer that a client takes; a status with every drop reason has about 4 KiB, a failed reload
-/// up to half of this.
-const ANSWER_BYTES: u64 = 1 << 20;
+/// Longest answer that a client takes. A status with every drop reason has about 4 KiB, a failed reload
+/// up to 512; the listing of the largest rules has some times what they had as text.
+const ANSWER_BYTES: u64 = 128 << 20;
+/// Most bytes of rules on their way: they come as JSON, which takes more for quotes and line ends.
+const UPLOAD_BYTES: usize = 2 * rules_file::BYTES_MAX;
 /// Clients at a time; more wait in the backlog of the socket.
 const CONNECTIONS: usize = 8;
 /// A client that neither asks nor reads for so long is hung up on.
@@ -136,10 +138,20 @@ pub fn ask_status(address: &Address) -> Result<Status, AskError> {
 ///
 /// See [`AskError`]. That the rules are wrong is an answer and no error.
 pub fn ask_reload(address: &Address, rules: &RulesText) -> Result<ReloadAnswer, AskError> {
-    let RulesText { name, text } = rules;
-    let request = serde_json::json!(
-        {"v": PROTOCOL_VERSION, "cmd": "reload", "name": name, "bytes": text.len()});
-    ask(address, &request, text.as_bytes(), RELOAD_PATIENCE)
+    let failed = |error| AskError::Io(address.clone(), io::Error::from(error));
+    let body = serde_json::to_vec(rules).map_err(failed)?;
+    let request = serde_json::json!({"v": PROTOCOL_VERSION, "cmd": "reload", "bytes": body.len()});
+    ask(address, &request, &body, RELOAD_PATIENCE)
+}
+
+/// Asks for the rules in force.
+///
+/// # Errors
+///
+/// See [`AskError`].
+pub fn ask_rules(address: &Address) -> Result<RulesAnswer, AskError> {
+    let request = serde_json::json!({"v": PROTOCOL_VERSION, "cmd": "rules"});
+    ask(address, &request, b"", ANSWER_PATIENCE)
 }
 
 /// Sends a request and what follows its line.
@@ -210,6 +222,9 @@ pub trait Desk: Send + 'static {
 
     /// Checks rules and puts them into force.
     fn reload(&self, rules: RulesText) -> ReloadAnswer;
+
+    /// The rules in force.
+    fn rules(&self) -> RulesAnswer;
 }
 
 /// The thread that answers. Dropping it ends it and frees the name.
@@ -367,24 +382,19 @@ struct Ready {
 struct Connection {
     stream: UnixStream,
     request: Vec<u8>,
-    /// The bytes that come next are rules.
-    upload: Option<Upload>,
+    /// So many bytes that come next are rules.
+    upload: Option<usize>,
     answer: Vec<u8>,
     /// Hang up when the answer is out.
     closing: bool,
     deadline: Instant,
 }
 
-/// Rules on their way.
-struct Upload {
-    name: String,
-    bytes: usize,
-}
-
 /// What a line asks for.
 enum Asked {
     Answer(Vec<u8>),
-    Upload(Upload),
+    /// To take so many bytes of rules.
+    Upload(usize),
 }
 
 impl Connection {
@@ -431,20 +441,14 @@ impl Connection {
         if self.upload.is_none() {
             self.take_line(desk);
         }
-        let Some(upload) = self
-            .upload
-            .take_if(|upload| upload.bytes <= self.request.len())
-        else {
+        let Some(bytes) = self.upload.take_if(|bytes| *bytes <= self.request.len()) else {
             return;
         };
-        let rest = self.request.split_off(upload.bytes);
-        let text = std::mem::replace(&mut self.request, rest);
-        self.answer = match String::from_utf8(text) {
-            Ok(text) => json_line(&desk.reload(RulesText {
-                name: upload.name,
-                text,
-            })),
-            Err(error) => refusal(&format!("{}: it is not text: {error}", upload.name)),
+        let rest = self.request.split_off(bytes);
+        let rules = std::mem::replace(&mut self.request, rest);
+        self.answer = match serde_json::from_slice::<RulesText>(&rules) {
+            Ok(rules) => json_line(&desk.reload(rules)),
+            Err(error) => refusal(&format!("these are no rules: {error}")),
         };
     }
 
@@ -454,15 +458,11 @@ impl Connection {
                 let line: Vec<u8> = self.request.drain(..=end).collect();
                 match asked(&line, desk) {
                     Asked::Answer(answer) => self.answer = answer,
-                    Asked::Upload(upload) if upload.bytes <= rules_file::BYTES_MAX => {
-                        self.upload = Some(upload);
-                    }
+                    Asked::Upload(bytes) if bytes <= UPLOAD_BYTES => self.upload = Some(bytes),
                     // What follows can't be told from requests.
-                    Asked::Upload(upload) => {
-                        let most = rules_file::BYTES_MAX;
+                    Asked::Upload(bytes) => {
                         self.refuse(&format!(
-                            "rules of {} bytes; the most are {most}",
-                            upload.bytes
+                            "rules of {bytes} bytes; the most are {UPLOAD_BYTES}"
                         ));
                     }
                 }
@@ -484,27 +484,21 @@ fn asked(line: &[u8], desk: &impl Desk) -> Asked {
         v: u32,
         cmd: String,
         #[serde(default)]
-        name: String,
-        #[serde(default)]
         bytes: usize,
     }
     let request = match serde_json::from_slice::<Request>(line) {
         Ok(request) => request,
         Err(error) => return Asked::Answer(refusal(&format!("not a request: {error}"))),
     };
-    let Request {
-        v,
-        cmd,
-        name,
-        bytes,
-    } = request;
+    let Request { v, cmd, bytes } = request;
     Asked::Answer(match cmd.as_str() {
         _ if v != PROTOCOL_VERSION => refusal(&format!(
             "protocol version {v} is not spoken here, only {PROTOCOL_VERSION}"
         )),
         "status" => json_line(&desk.status()),
-        "reload" => return Asked::Upload(Upload { name, bytes }),
-        _ => refusal("unknown command; there are: status, reload"),
+        "rules" => json_line(&desk.rules()),
+        "reload" => return Asked::Upload(bytes),
+        _ => refusal("unknown command; there are: status, rules, reload"),
     })
 }
 

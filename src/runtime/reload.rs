@@ -37,6 +37,34 @@ pub struct ReloadAnswer {
     pub errors: Vec<serde_json::Value>,
 }
 
+/// The rules in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesAnswer {
+    /// Version of the control protocol.
+    pub v: u32,
+    /// Their number.
+    pub generation: u32,
+    /// What they are, in a few words.
+    pub rules: String,
+    /// As `nft list ruleset` prints them, with the numbers of the counters.
+    pub listing: String,
+    /// The counters alone.
+    pub counters: Vec<CounterAnswer>,
+}
+
+/// A counter of the rules in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterAnswer {
+    /// The line of its file on which its rule begins, from 1.
+    pub line: u32,
+    /// The rule, or the name of the counter.
+    pub rule: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of those packets' frames.
+    pub bytes: u64,
+}
+
 /// What is wrong with the new rules.
 #[derive(Debug, Default)]
 struct Report {
@@ -88,6 +116,28 @@ impl Reloader {
         lock(&self.in_force).clone()
     }
 
+    /// The rules in force, with the numbers of their counters.
+    pub(super) fn rules(&self) -> RulesAnswer {
+        let RulesInForce {
+            generation, rules, ..
+        } = self.in_force();
+        self.shared.with_rules(|ruleset| RulesAnswer {
+            v: PROTOCOL_VERSION,
+            generation,
+            rules,
+            listing: ruleset.list(),
+            counters: ruleset
+                .counters()
+                .map(|counter| CounterAnswer {
+                    line: counter.line,
+                    rule: counter.rule.to_owned(),
+                    packets: counter.packets,
+                    bytes: counter.bytes,
+                })
+                .collect(),
+        })
+    }
+
     /// Reads the file of the start again, by its name: it may have been replaced by another one.
     pub(super) fn read_again(&self) -> ReloadAnswer {
         let rules = match &self.file {
@@ -132,18 +182,19 @@ impl Reloader {
         }
     }
 
-    fn put_into_force(&self, RulesText { name, text }: &RulesText) -> Result<(), Report> {
+    fn put_into_force(&self, text: &RulesText) -> Result<(), Report> {
+        let name = &text.name;
         if self.mode == Mode::Passthrough {
             return Err(Report::of_text(PASSTHROUGH.to_owned()));
         }
         // It would be a good file that lets everything pass.
-        if text.trim().is_empty() {
+        if text.text.trim().is_empty() {
             return Err(Report::of_text(format!(
                 "{name}: the file is empty, perhaps because it is just being written; if everything \
                  is to pass, say so with a chain whose policy is accept"
             )));
         }
-        let ruleset = Ruleset::parse(name, text, &self.ports)
+        let ruleset = Ruleset::load(text.source(), &self.ports)
             .map_err(|problems| Report::of_problems(&problems))?;
         let rules = format!("{name}: {}", ruleset.summary());
         let generation = self
@@ -248,6 +299,7 @@ mod tests {
         RulesText {
             name: "f.nft".to_owned(),
             text: text.into(),
+            includes: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::cores::{self, CoreList};
 use super::crew::CrewError;
 use super::hold::{Hold, Plan};
 use super::output::{Lost, Output, Tone};
-use super::reload::{Reading, ReloadAnswer, Reloader};
+use super::reload::{Reading, ReloadAnswer, Reloader, RulesAnswer};
 use super::rules_file::RulesText;
 use super::signals::Signals;
 use super::status::{Durations, LinkState, Mode, RulesInForce, Status, Subject, human_duration};
@@ -176,6 +176,10 @@ impl Desk for Arc<Board> {
 
     fn reload(&self, rules: RulesText) -> ReloadAnswer {
         self.reloader.take(rules)
+    }
+
+    fn rules(&self) -> RulesAnswer {
+        self.reloader.rules()
     }
 }
 

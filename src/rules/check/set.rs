@@ -59,6 +59,10 @@ impl<'t> Checker<'t, '_> {
         }
         Set {
             types,
+            fields: match &set.kind {
+                Some(SetType::Fields(key)) => Some(key.fields.clone()),
+                _ => None,
+            },
             interval: set.interval,
             auto_merge: set.auto_merge,
             verdicts: matches!(set.contents, Contents::Map(_)).then(Vec::new),

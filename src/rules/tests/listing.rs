@@ -49,7 +49,7 @@ const LISTED: &str = r#"table inet fw {
 	}
 
 	set pairs {
-		type ipv4_addr . inet_service
+		typeof ip saddr . tcp dport
 		elements = { 192.0.2.1 . 22 }
 	}
 

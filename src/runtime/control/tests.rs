@@ -46,7 +46,7 @@ impl Desk for Clerk {
     }
 
     /// Says what it was given.
-    fn reload(&self, RulesText { name, text }: RulesText) -> ReloadAnswer {
+    fn reload(&self, RulesText { name, text, .. }: RulesText) -> ReloadAnswer {
         ReloadAnswer {
             v: PROTOCOL_VERSION,
             ok: true,
@@ -54,6 +54,17 @@ impl Desk for Clerk {
             rules: name,
             report: text.chars().take(20).collect(),
             errors: Vec::new(),
+        }
+    }
+
+    fn rules(&self) -> RulesAnswer {
+        RulesAnswer {
+            v: PROTOCOL_VERSION,
+            generation: 3,
+            rules: "some".to_owned(),
+            // More than fits into a socket's buffer.
+            listing: "tcp dport 1 accept\n".repeat(100_000),
+            counters: Vec::new(),
         }
     }
 }
@@ -78,6 +89,7 @@ fn a_running_one_is_found_asked_and_gone_when_dropped() {
     let server = ControlServer::start(&address, Clerk).unwrap();
     assert!(Address::all().unwrap().contains(&address));
     assert_eq!(ask_status(&address).unwrap().flows, 42);
+    assert_eq!(ask_rules(&address).unwrap(), Clerk.rules());
     let second = ControlServer::start(&address, Clerk).unwrap_err();
     assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
     drop(server);
@@ -110,13 +122,15 @@ fn rules_arrive_whole_and_the_next_request_after_them() {
         let rules = RulesText {
             name: "/etc/\"rules\".nft".to_owned(),
             text: "{\n".chars().cycle().take(bytes).collect(),
+            includes: Vec::new(),
         };
         let answer = ask_reload(&address, &rules).unwrap();
         assert_eq!(answer.generation as usize, bytes);
         assert_eq!(answer.rules, rules.name);
     }
     let mut stream = connect(&address);
-    let requests = "{\"v\":1,\"cmd\":\"reload\",\"name\":\"f\",\"bytes\":6}\na\nb\nc\n\
+    let requests = "{\"v\":1,\"cmd\":\"reload\",\"bytes\":32}\n\
+                    {\"name\":\"f\",\"text\":\"a\\nb\\nc\\n\"}\n\
                     {\"v\":1,\"cmd\":\"status\"}\n";
     for piece in requests.as_bytes().chunks(7) {
         stream.write_all(piece).unwrap();
@@ -138,8 +152,8 @@ fn rules_that_are_too_large_or_no_text_are_refused() {
     let _server = ControlServer::start(&address, Clerk).unwrap();
     for (request, part) in [
         (
-            "{\"v\":1,\"cmd\":\"reload\",\"bytes\":16777217}\n",
-            "the most are 16777216",
+            "{\"v\":1,\"cmd\":\"reload\",\"bytes\":33554433}\n",
+            "the most are 33554432",
         ),
         (
             "{\"v\":1,\"cmd\":\"reload\",\"bytes\":-1}\n",
@@ -155,9 +169,9 @@ fn rules_that_are_too_large_or_no_text_are_refused() {
         );
     }
     let mut stream = connect(&address);
-    let request = b"{\"v\":1,\"cmd\":\"reload\",\"name\":\"f\",\"bytes\":2}\n\xff\xfe";
+    let request = b"{\"v\":1,\"cmd\":\"reload\",\"bytes\":2}\n\xff\xfe";
     stream.write_all(request).unwrap();
-    assert!(line(&stream).contains("f: it is not text"));
+    assert!(line(&stream).contains("these are no rules"));
 }
 
 #[test]
