@@ -426,10 +426,15 @@ impl<'t> Checker<'t, '_> {
         }
         if hook.hook.text != "forward" {
             let message = format!("the hook `{}` is not supported", hook.hook.text);
-            self.note(Problem::new(hook.hook.span, message, "").hint(
-                "write `hook forward`: what lotus sees passes between its two ports, nothing \
-                 begins or ends in it",
-            ));
+            let problem = Problem::new(hook.hook.span, message, "");
+            let near = super::names::nearest(["forward"], hook.hook.text);
+            self.note(problem.hint(match near {
+                Some(_) => "did you mean `forward`?",
+                None => {
+                    "write `hook forward`: what lotus sees passes between its two ports, nothing \
+                     begins or ends in it"
+                }
+            }));
             return 0;
         }
         let base = match hook.base {
@@ -486,7 +491,7 @@ fn known_names<'n>(what: &str, names: impl Iterator<Item = &'n str> + Clone, nam
     }
     let all: Vec<_> = names.collect();
     if all.is_empty() {
-        format!("the table has no {what}")
+        format!("it has none; a {what} belongs to one table")
     } else {
         format!("the table has: {}", all.join(", "))
     }

@@ -159,7 +159,7 @@ impl<'t> Parser<'t, '_> {
             name,
             items: Vec::new(),
         };
-        self.block(name.span, |parser| match parser.table_item() {
+        self.block(name.span, &["table"], |parser| match parser.table_item() {
             Ok(item) => table.items.push(item),
             Err(Failed) => parser.skip_item(),
         });
@@ -229,7 +229,7 @@ impl<'t> Parser<'t, '_> {
             comment: None,
             damaged: false,
         };
-        self.block(name.span, |parser| {
+        self.block(name.span, &["table", "chain"], |parser| {
             if parser.helper_part(&mut helper).is_err() {
                 helper.damaged = true;
                 parser.skip_statement();
@@ -275,7 +275,8 @@ impl<'t> Parser<'t, '_> {
             damaged: false,
         };
         let before = self.problems.len();
-        self.block(name.span, |parser| match parser.peek_text() {
+        let outside = ["table", "chain", "set", "map"];
+        self.block(name.span, &outside, |parser| match parser.peek_text() {
             "type" => parser.hook(&mut chain),
             "policy" => parser.policy(&mut chain),
             // Of the chain, not of a rule: it has no use here.
@@ -324,7 +325,11 @@ impl<'t> Parser<'t, '_> {
         let kind = self.word("`filter`")?;
         self.keyword("hook")?;
         let hook = self.word("`forward`")?;
-        self.keyword("priority")?;
+        if self.peek_text() != "priority" {
+            let problem = self.unexpected("`priority`");
+            return self.fail(problem.hint("for example `priority filter;`"));
+        }
+        self.bump();
         let (base, offset) = self.priority()?;
         Ok(Hook {
             kind,

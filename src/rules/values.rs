@@ -135,6 +135,7 @@ impl Numbers {
         let hint = match nearest(self.names.iter().map(|&(name, _)| name), word) {
             Some(name) => format!("did you mean `{name}`?"),
             None if self.names.is_empty() => "write the number".to_owned(),
+            None if self.max == 0 => format!("one of: {}", names::list(self.names)),
             None => format!("write the number, or one of: {}", names::list(self.names)),
         };
         fault(
@@ -175,7 +176,7 @@ pub(super) fn ipv4(word: &str) -> Value<u32> {
         if address.parse::<Ipv6Addr>().is_ok() {
             return fault(
                 format!("`{word}` is an IPv6 address"),
-                "write `ip6 saddr|daddr`",
+                "IPv4 is meant here: write `ip6 saddr|daddr`, or a set of the type ipv6_addr",
             );
         }
         return no_address(word, "an IPv4 address", "192.0.2.1", "192.0.2.0/24");
@@ -190,7 +191,7 @@ pub(super) fn ipv6(word: &str) -> Value<u128> {
         if address.parse::<Ipv4Addr>().is_ok() {
             return fault(
                 format!("`{word}` is an IPv4 address"),
-                "write `ip saddr|daddr`",
+                "IPv6 is meant here: write `ip saddr|daddr`, or a set of the type ipv4_addr",
             );
         }
         return no_address(word, "an IPv6 address", "2001:db8::1", "2001:db8::/64");

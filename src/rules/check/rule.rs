@@ -36,22 +36,24 @@ impl<'t> Checker<'t, '_> {
             comment: None,
         };
         let mut layers = Layers::new(scope.family);
-        let mut is_over = false;
+        let mut over: Option<Span> = None;
         for statement in &rule.statements {
             if let Written::Comment(comment) = statement {
                 checked.comment = Some(comment.text.to_owned());
                 continue;
             }
-            if is_over {
+            if let Some(verdict) = over {
                 let message = "a rule ends with its verdict";
-                let problem = Problem::new(rule.span, message, "something follows a verdict here");
+                let problem = Problem::new(verdict, message, "something follows it");
                 self.note(problem.hint("put the verdict last; after it only a comment may stand"));
                 break;
             }
-            is_over = matches!(
-                statement,
-                Written::Verdict(..) | Written::Vmap { .. } | Written::VmapNamed { .. }
-            );
+            over = match statement {
+                Written::Verdict(_, span)
+                | Written::Vmap { span, .. }
+                | Written::VmapNamed { span, .. } => Some(*span),
+                _ => None,
+            };
             let found = self.statement(statement, rule, scope, &mut layers);
             checked.statements.extend(found.into_iter().flatten());
         }
@@ -513,7 +515,11 @@ impl<'t> Checker<'t, '_> {
                 _ => layers.narrow(Field::Ip6NextHeader, None, span),
             };
             if let Some(problem) = found {
-                self.note(problem.renamed("this `reject` can never answer here"));
+                let problem = problem.renamed("this `reject` can never answer here");
+                self.note(match with {
+                    RejectWith::TcpReset => problem.hint("a reset answers TCP: write `reject`"),
+                    _ => problem.hint("for both families write `reject with icmpx type ...`"),
+                });
             }
             Statement::Match {
                 fields: vec![field],

@@ -9,10 +9,28 @@ use crate::rules::lexer::{Kind, Span, Token};
 const MAX_COMMENT_BYTES: usize = 128;
 
 impl<'t> Parser<'t, '_> {
-    /// Everything between the brace just opened and the one that closes it.
-    pub(super) fn block(&mut self, opened_for: Span, mut part: impl FnMut(&mut Self)) {
+    /// Everything between the brace just opened and the one that closes it, or up to a word that
+    /// cannot stand inside: there the brace is missing.
+    pub(super) fn block(
+        &mut self,
+        opened_for: Span,
+        outside: &[&str],
+        mut part: impl FnMut(&mut Self),
+    ) {
         loop {
             self.skip_separators();
+            let word = self.peek_text();
+            if outside.contains(&word) && self.begins_block() {
+                let span = self.peek().span;
+                // Of several blocks that are open the innermost tells.
+                if !self.problems.iter().any(|problem| problem.span == span) {
+                    let message = format!("`{word}` cannot stand inside this block");
+                    let problem = Problem::new(span, message, "")
+                        .also(opened_for, "this block has no closing brace");
+                    self.note(problem.hint("put `}` before it"));
+                }
+                return;
+            }
             match self.peek().kind {
                 Kind::CloseBrace => {
                     self.bump();
@@ -33,6 +51,13 @@ impl<'t> Parser<'t, '_> {
                 self.bump();
             }
         }
+    }
+
+    /// Whether a brace is opened before the line ends.
+    fn begins_block(&self) -> bool {
+        let rest = self.tokens.get(self.at..).unwrap_or_default();
+        let mut line = rest.iter().take_while(|token| token.kind != Kind::Newline);
+        line.any(|token| token.kind == Kind::OpenBrace)
     }
 
     pub(super) fn word(&mut self, what: &str) -> Parsed<Name<'t>> {

@@ -23,7 +23,7 @@ impl<'t> Parser<'t, '_> {
             },
             damaged: false,
         };
-        self.block(name.span, |parser| {
+        self.block(name.span, &["table", "chain"], |parser| {
             if parser.set_part(&mut set).is_err() {
                 set.damaged = true;
                 parser.skip_statement();
