@@ -24,6 +24,12 @@ table bridge fuzz {
     udp dport 53 accept
     icmp type echo-request accept
     icmpv6 type echo-request accept
+    tcp dport 25 log prefix "mail " reject with tcp reset
+    udp dport vmap { 54 : drop, 1000-1999 : jump answered }
+  }
+  chain answered {
+    limit rate over 5/second burst 5 packets drop
+    reject with icmpx type admin-prohibited
   }
 }
 "#;

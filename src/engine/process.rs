@@ -26,9 +26,6 @@ pub struct Engine {
     rules: Arc<Published>,
     /// What is noted of the present frame, if anybody wants to know.
     pub(super) trace: Option<Trace>,
-    /// What tests put in the place of the rules' outcome.
-    #[cfg(test)]
-    pub(super) stand_in: Option<fn(&Packet, Outcome) -> Outcome>,
 }
 
 /// A frame as [`Engine::parse`] understood it.
@@ -94,8 +91,6 @@ impl Engine {
             counters,
             rules,
             trace: None,
-            #[cfg(test)]
-            stand_in: None,
         }
     }
 
@@ -581,8 +576,6 @@ impl Engine {
             .rules
             .ruleset
             .evaluate_and_log(&query, |log| log_packet(log, &query, events));
-        #[cfg(test)]
-        let outcome = self.stand_in.map_or(outcome, |how| how(packet, outcome));
         if let Some(reject) = outcome.reject {
             self.tell(reject, packet, passing);
         }

@@ -1301,4 +1301,5 @@ mod conntrack;
 mod refusal;
 mod reject;
 mod reload;
+mod rules;
 mod tls;

@@ -7,8 +7,8 @@ use smoltcp::wire::{
 
 use super::super::reject::{answer, may_answer};
 use super::*;
-use crate::rules::{Outcome, Reject};
-use crate::wire::{ETHERTYPE_ARP, OwnedFrame, proto};
+use crate::rules::Reject;
+use crate::wire::{ETHERTYPE_ARP, OwnedFrame};
 
 const UNTAGGED: &[u8] = b"";
 const TAGGED: &[u8] = b"\x81\x00\x60\x07";
@@ -402,32 +402,37 @@ fn hostile_frames_get_right_answers_or_none() {
 
 // ---- through the engine
 
-/// All that no rule accepted is rejected: TCP with a reset, the rest with an error.
-fn reject_the_rest(packet: &Packet, outcome: Outcome) -> Outcome {
-    match outcome.drop {
-        Some(DropReason::PolicyDrop) => rejected(packet, outcome),
-        _ => outcome,
-    }
+/// TCP is rejected with a reset, the rest with an error.
+const REJECT: &str = "meta l4proto tcp reject with tcp reset\nreject";
+
+/// The rules of the lab, and all that they do not accept is rejected.
+fn reject_the_rest() -> Ruleset {
+    let end = "icmp type echo-request accept\n";
+    parse(&super::RULES.replace(end, &format!("{end}{REJECT}\n")))
 }
 
-fn rejected(packet: &Packet, outcome: Outcome) -> Outcome {
-    let ip = packet.ip.as_ref();
-    let how = match ip {
-        Some(ip) if ip.protocol == proto::TCP => Reject::TcpReset,
-        Some(ip) if ip.src.is_ipv6() => PORT_6,
-        _ => PORT_4,
+/// Everything is rejected.
+fn rejected() -> Ruleset {
+    parse(&format!(
+        "table bridge t {{ chain c {{ type filter hook forward priority 0; policy drop;\n{REJECT}\n}} }}"
+    ))
+}
+
+fn parse(text: &str) -> Ruleset {
+    let names = PortNames {
+        inside: "in".into(),
+        outside: "out".into(),
     };
-    Outcome {
-        drop: Some(DropReason::RuleReject),
-        reject: Some(how),
-        cacheable: false,
-        ..outcome
-    }
+    Ruleset::parse("test.nft", text, &names).expect("good rules")
+}
+
+fn put_into_force(lab: &Lab, rules: Ruleset) {
+    lab.shared.replace_rules(rules).unwrap();
 }
 
 fn lab() -> Lab {
-    let mut lab = Lab::new();
-    lab.engine.stand_in = Some(reject_the_rest);
+    let lab = Lab::new();
+    put_into_force(&lab, reject_the_rest());
     lab
 }
 
@@ -485,7 +490,7 @@ fn every_way_to_the_rules_leads_to_an_answer() {
     let passed = lab.pass(Side::Inside, solicit);
     assert_eq!((passed.verdict, passed.made.len()), (REJECTED, 1));
     // No flow's: the reason is what connection tracking found.
-    lab.engine.stand_in = Some(rejected);
+    put_into_force(&lab, rejected());
     let passed = lab.pass(Side::Inside, Tcp::new(from, to, ACK, 5, 900).frame());
     assert_eq!(passed.verdict, Verdict::Drop(DropReason::TcpNotSyn));
     let expected = Told::Reset {
@@ -496,10 +501,10 @@ fn every_way_to_the_rules_leads_to_an_answer() {
     };
     assert_eq!(read(&passed.made[0].1), expected);
     // An error, about nothing or about a flow: none.
-    lab.engine.stand_in = None;
+    put_into_force(&lab, parse(super::RULES));
     let question = testing::udp(from, at(V6[1], 53).parse().unwrap(), b"where is it?");
     assert!(lab.pass(Side::Inside, question.clone()).is_forward());
-    lab.engine.stand_in = Some(rejected);
+    put_into_force(&lab, rejected());
     let quotes = [
         (question, DropReason::RuleReject),
         (udp(V6, 20), DropReason::IcmpUnrelated),
@@ -553,7 +558,7 @@ fn a_control_connection_survives_a_rejected_segment() {
     let syn_ack = wire.segment(Server, SYN | ACK, b"").frame();
     assert!(lab.pass(Side::Inside, syn_ack).is_forward());
     *wire.next(Server) = wire.next(Server).wrapping_add(1);
-    lab.engine.stand_in = Some(rejected);
+    put_into_force(&lab, rejected());
     let passed = lab.pass(Side::Outside, wire.segment(Client, ACK, b"").frame());
     assert_eq!(passed.verdict, REJECTED);
     let [(Side::Outside, reset)] = &passed.made[..] else {
@@ -567,7 +572,7 @@ fn a_control_connection_survives_a_rejected_segment() {
     };
     assert_eq!(read(reset), expected);
     // It was not kept in the flow.
-    lab.engine.stand_in = None;
+    put_into_force(&lab, parse(super::RULES));
     wire.dialogue(
         &mut lab,
         &[
@@ -587,7 +592,7 @@ fn answers_are_bounded_and_the_rest_is_counted() {
     settings.set("reject.rate", "10").unwrap();
     settings.set("reject.burst", "3").unwrap();
     let mut lab = Lab::with(settings);
-    lab.engine.stand_in = Some(reject_the_rest);
+    put_into_force(&lab, reject_the_rest());
     let answered = |lab: &mut Lab, frames: usize| -> usize {
         let pass = |_| {
             let passed = lab.pass(Side::Outside, syn(V4));

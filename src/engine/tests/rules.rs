@@ -1,0 +1,121 @@
+//! What rules ask of the engine: the states they see, what may be kept in a flow, and logs.
+
+use super::*;
+
+const CLIENT: &str = "192.0.2.10:40000";
+const SERVER: &str = "192.0.2.20:53";
+
+fn lab(rules: &str) -> Lab {
+    let names = PortNames {
+        inside: "in".into(),
+        outside: "out".into(),
+    };
+    let text = format!(
+        "table inet t {{\nct helper ftp {{ type \"ftp\" protocol tcp; }}\nchain c {{ type filter hook \
+         forward priority 0; policy drop;\n{rules}\n}}\n}}"
+    );
+    let ruleset = Ruleset::parse("test.nft", &text, &names).expect("good rules");
+    let mut lab = Lab::new();
+    lab.shared = Shared::new(ruleset, Settings::default());
+    lab.engine = Engine::new(Arc::clone(&lab.shared), Arc::clone(&lab.counters));
+    lab
+}
+
+fn socket(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn question() -> Vec<u8> {
+    testing::udp(socket(CLIENT), socket(SERVER), b"who?")
+}
+
+fn answer() -> Vec<u8> {
+    testing::udp(socket(SERVER), socket(CLIENT), b"me")
+}
+
+fn counts(lab: &Lab) -> Vec<u64> {
+    lab.shared
+        .with_rules(|rules| rules.counters().map(|counter| counter.packets).collect())
+}
+
+#[test]
+fn counters_count_packets_whose_verdict_was_kept() {
+    let mut lab = lab("ct state established counter accept\nudp dport 53 counter accept");
+    for _ in 0..3 {
+        assert!(lab.pass(Side::Inside, question()).is_forward());
+    }
+    for _ in 0..5 {
+        assert!(lab.pass(Side::Outside, answer()).is_forward());
+    }
+    assert_eq!(counts(&lab), [5, 3]);
+}
+
+#[test]
+fn a_field_that_changes_within_a_flow_is_looked_at_in_each_packet() {
+    let mut lab = lab("ip ttl 1 drop\nudp dport 53 accept");
+    let low = {
+        let mut frame = question();
+        // The header's checksum covers it.
+        frame[22] = 1;
+        frame[24..26].fill(0);
+        let sum = !checksum::fold(checksum::sum(&frame[14..34]));
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame
+    };
+    for _ in 0..2 {
+        assert!(lab.pass(Side::Inside, question()).is_forward());
+        let passed = lab.pass(Side::Inside, low.clone());
+        assert_eq!(passed.verdict, Verdict::Drop(DropReason::RuleDrop));
+    }
+    assert_eq!(lab.shared.totals().flows_begun, 1);
+}
+
+#[test]
+fn a_limit_holds_for_the_packets_of_one_flow() {
+    let mut lab = lab("udp dport 53 limit rate 2/second burst 3 packets accept");
+    let passed = |lab: &mut Lab| {
+        let pass = |_: &usize| lab.pass(Side::Inside, question()).is_forward();
+        (0..10).filter(pass).count()
+    };
+    assert_eq!(passed(&mut lab), 3);
+    lab.later(1);
+    assert_eq!(passed(&mut lab), 2);
+}
+
+#[test]
+fn the_helper_of_a_flow_is_that_of_the_session_behind_it() {
+    let mut lab = lab("ct state established accept
+        tcp dport 21 ct state new ct helper set \"ftp\" accept
+        ct state related ct helper \"ftp\" counter accept
+        ct state related counter accept");
+    let mut wire = session(&mut lab);
+    wire.dialogue(
+        &mut lab,
+        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
+    );
+    let (from, to) = (at(V4[0], 40_001), at(V4[1], 50_000));
+    assert!(connects(&mut lab, &from, &to, Side::Outside));
+    assert_eq!(counts(&lab), [1, 0]);
+    // An error about the control connection is related to it, and no session's.
+    let segment = wire.segment(Server, ACK, b"").frame();
+    let error = testing::icmp(wire.client.ip(), wire.server.ip(), 3, 3, 0, &segment[14..]);
+    assert!(lab.pass(Side::Outside, error).is_forward());
+    assert_eq!(counts(&lab), [1, 1]);
+    // One about the data connection is the session's.
+    let (client, server) = (socket(&from), socket(&to));
+    let segment = Tcp::new(server, client, ACK, 1, 1).frame();
+    let error = testing::icmp(client.ip(), server.ip(), 3, 3, 0, &segment[14..]);
+    let _ = lab.pass(Side::Outside, error);
+    assert_eq!(counts(&lab)[1], 1);
+}
+
+#[test]
+fn what_a_log_statement_meets_is_told() {
+    let mut lab = lab("udp dport 53 log prefix \"dns: \" level info accept");
+    for _ in 0..2 {
+        assert!(lab.pass(Side::Inside, question()).is_forward());
+    }
+    let told = lab.told();
+    let expected = "log info: dns: UDP 192.0.2.10:40000 -> 192.0.2.20:53 from inside, 46 bytes";
+    assert_eq!(told, [expected, expected]);
+}
