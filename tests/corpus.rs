@@ -71,6 +71,11 @@ fn rules() {
     replay("rules");
 }
 
+#[test]
+fn evaluate() {
+    replay("evaluate");
+}
+
 /// Seeds that no longer get anywhere would test nothing: a changed format, a broken handshake.
 #[test]
 fn the_seeds_reach_what_they_are_for() {

@@ -29,6 +29,7 @@ fn main() -> std::io::Result<()> {
         ("engine", engine()),
         ("ftp", ftp()),
         ("rules", rules()),
+        ("evaluate", evaluate()),
     ] {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("corpus")
@@ -39,6 +40,18 @@ fn main() -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+// --- evaluate: how the packet stands; the frame ----------------------------------------------------
+
+fn evaluate() -> Seeds {
+    const STANDINGS: [u8; 4] = [0, 1, 0b1010, 0b1_0111];
+    let standings = STANDINGS.into_iter().cycle();
+    let of_frame = |((name, seed), standing): ((&'static str, Vec<u8>), u8)| {
+        // Those of the parser, without what it overwrites.
+        (name, [&[standing], &seed[4..]].concat())
+    };
+    frames().into_iter().zip(standings).map(of_frame).collect()
 }
 
 // --- frame: where to overwrite (2), how much, with what; the frame ---------------------------------
@@ -652,6 +665,8 @@ fn rules() -> Seeds {
     };
     vec![
         ("empty", Vec::new()),
+        ("sets", b"flush ruleset\ntable inet t {\n set s { type ipv4_addr . inet_service; flags interval; auto-merge; elements = { 10.0.0.0/8 . 80-90, 1.2.3.4 . 22 } }\n map m { typeof tcp dport : verdict; elements = { 22 : accept, 23 : jump o } }\n counter n { packets 1 bytes 2 }\n chain o { return; }\n chain c {\n type filter hook forward priority 0;\n ip saddr . tcp dport @s counter name n accept\n tcp dport vmap @m\n goto o\n }\n}\n".to_vec()),
+        ("statements", chain("tcp flags & (syn | ack) == syn limit rate over 10/second burst 5 packets log prefix \"x\" level info reject with tcp reset\nip dscp ef vlan id 5 vlan pcp > 3 sctp dport 5 continue\nct direction reply ct helper \"ftp\" icmp code 3 reject with icmpx type admin-prohibited")),
         ("comment", b"# nothing\n\n".to_vec()),
         ("accept", chain("accept")),
         ("state", chain("ct state vmap { new : accept }\nct state established,related counter accept")),

@@ -4,6 +4,7 @@
 //! A target is a function over bytes that panics when lotus breaks a promise.
 
 pub mod engine;
+pub mod evaluate;
 pub mod frame;
 pub mod ftp;
 pub mod lab;
@@ -13,9 +14,10 @@ pub mod rules;
 pub type Check = fn(&[u8]);
 
 /// All targets by name: of the fuzzer's program, and of the directories with its inputs.
-pub const ALL: [(&str, Check); 4] = [
+pub const ALL: [(&str, Check); 5] = [
     ("frame", frame::check),
     ("engine", engine::check),
     ("ftp", ftp::check),
     ("rules", rules::check),
+    ("evaluate", evaluate::check),
 ];

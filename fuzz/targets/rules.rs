@@ -58,6 +58,17 @@ fn run(rules: &Ruleset) {
             }
         }
     }
+    // What is printed means the same.
+    let ports = PortNames {
+        inside: "in".into(),
+        outside: "out".into(),
+    };
+    let listed = rules.list();
+    match Ruleset::parse("listed.nft", &listed, &ports) {
+        Ok(again) => assert_eq!(again.list(), listed),
+        Err(errors) => panic!("{errors}"),
+    }
+    let _ = rules.explain("tcp dport 21");
     let _ = rules.summary();
     assert!(rules.counters().all(|counter| counter.line > 0));
 }
