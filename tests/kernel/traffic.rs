@@ -261,9 +261,7 @@ impl Traffic<'_> {
             (true, false) => 128,
             (true, true) => 129,
         };
-        // Each end asks with numbers of its own.
-        let asker = if is_answer { side.other() } else { side };
-        let [high, low] = [asker as u8, id as u8];
+        let [high, low] = id.to_be_bytes();
         let l4 = ip.icmp(kind, 0, [high, low, 0, 1], b"ping");
         let what = if is_answer { "answer" } else { "request" };
         self.ip(
@@ -412,7 +410,7 @@ impl Traffic<'_> {
                 proto::ICMP
             };
             let kind = if ip.src.is_ipv6() { 128 } else { 8 };
-            ip.icmp(kind, 0, [side as u8, 1, 0, 1], &data)
+            ip.icmp(kind, 0, [0, 1, 0, 1], &data)
         } else {
             ip.udp(ends.of(side).port(), ends.of(side.other()).port(), &data)
         };
