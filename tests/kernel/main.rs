@@ -37,7 +37,7 @@ use grammar::Language;
 use intended::Kind;
 use rules::{Reader, Rules};
 
-const RULESETS: u64 = 1000;
+const RULESETS: u64 = 3000;
 const PACKETS: u64 = 100;
 const FIRST_SEED: u64 = 1;
 /// Then it is clear that something is wrong.

@@ -75,45 +75,43 @@ impl Family {
 
 impl Rules {
     pub fn text(&self, reader: Reader) -> Text {
-        let mut lines: Vec<(String, Option<Place>)> = Vec::new();
+        let mut whole = Text {
+            text: String::new(),
+            places: Vec::new(),
+        };
         for (t, table) in self.tables.iter().enumerate() {
-            let head = format!("table {} {} {{", table.family.name(), table.name);
-            lines.push((head, None));
+            let mut line = |text: &str, place| {
+                whole
+                    .text
+                    .push_str(&written_for(text, reader, table.family));
+                whole.text.push('\n');
+                whole.places.push(place);
+            };
+            line(
+                &format!("table {} {} {{", table.family.name(), table.name),
+                None,
+            );
             for object in &table.objects {
-                lines.push((format!("  {object}"), None));
+                line(&format!("  {object}"), None);
             }
             for (c, chain) in table.chains.iter().enumerate() {
-                lines.push((format!("  chain {} {{", chain.name), None));
+                line(&format!("  chain {} {{", chain.name), None);
                 if let Some(hook) = &chain.hook {
-                    lines.push((format!("    {hook}"), None));
+                    line(&format!("    {hook}"), None);
                     if reader == Reader::Kernel && table.family == Family::Bridge {
-                        lines.push((format!("    ether type {SENTINEL:#x} accept"), None));
+                        line(&format!("    ether type {SENTINEL:#x} accept"), None);
                     }
                 }
                 for (r, rule) in chain.rules.iter().enumerate() {
                     if !(rule.kernel_only && reader == Reader::Lotus) {
-                        lines.push((format!("    {}", rule.text()), Some((t, c, r))));
+                        line(&format!("    {}", rule.text()), Some((t, c, r)));
                     }
                 }
-                lines.push(("  }".to_owned(), None));
+                line("  }", None);
             }
-            lines.push(("}".to_owned(), None));
-            let from = lines.len() - 1;
-            let begun = lines[..from]
-                .iter()
-                .rposition(|(line, _)| line.starts_with("table "));
-            for (line, _) in &mut lines[begun.unwrap_or(0)..] {
-                *line = written_for(line, reader, table.family);
-            }
+            line("}", None);
         }
-        let mut text = String::new();
-        let mut places = Vec::new();
-        for (line, place) in lines {
-            text.push_str(&line);
-            text.push('\n');
-            places.push(place);
-        }
-        Text { text, places }
+        whole
     }
 
     pub fn rule(&self, (t, c, r): Place) -> &Rule {
