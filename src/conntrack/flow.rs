@@ -229,21 +229,6 @@ impl<T: Copy> Flow<T> {
             invalid: None,
             tcp: None,
         };
-        if let (Tracker::Icmp | Tracker::Icmpv6, Some(L4::Icmp(message))) = (&self.tracker, l4)
-            && let Some(ip) = &packet.ip
-        {
-            // Who was asked may answer, and has not asked thereby.
-            let role = super::icmp::role(ip.protocol, message.kind);
-            let fits = match direction {
-                Direction::Original => role == super::icmp::Role::Query,
-                Direction::Reply => role == super::icmp::Role::Answer,
-            };
-            if !fits {
-                tracked.state = CtState::Invalid;
-                tracked.invalid = Some(DropReason::IcmpUnrelated);
-                return tracked;
-            }
-        }
         let is_control = matches!(self.link, Link::Control(..));
         if let (Tracker::Tcp(tcp), Some(L4::Tcp(segment))) = (&mut self.tracker, l4) {
             let (before, end) = (tcp.state(), tcp.end(direction));

@@ -37,7 +37,7 @@ pub use settings::Settings;
 pub use table::{InsertError, Removed, Table};
 pub use tcp::{Judgement, Tcp, TcpState, after, before};
 pub use time::Time;
-pub use tuple::{FlowKey, Tuple};
+pub use tuple::{FlowKey, ICMP_ANSWER, Tuple};
 
 /// The state of a packet as rules see it (nft(8), "ct state").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -14,7 +14,8 @@ pub struct Tuple {
     pub dst: IpAddr,
     /// Source port; for ICMP queries the identifier; else 0.
     pub src_port: u16,
-    /// Destination port; for ICMP queries the class of the query; else 0.
+    /// Destination port; for ICMP queries and answers the class of the query, with [`ICMP_ANSWER`] beside
+    /// that of an answer; else 0.
     pub dst_port: u16,
     /// IP protocol.
     pub protocol: u8,
@@ -40,7 +41,11 @@ impl Tuple {
         let (src_port, dst_port) = match &ip.l4 {
             L4::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
             L4::Udp(udp) => (udp.src_port, udp.dst_port),
-            L4::Icmp(message) => (message.id, icmp::query_class(ip.protocol, message.kind)?),
+            L4::Icmp(message) => {
+                let class = icmp::query_class(ip.protocol, message.kind)?;
+                let is_answer = icmp::role(ip.protocol, message.kind) == icmp::Role::Answer;
+                (message.id, class | if is_answer { ICMP_ANSWER } else { 0 })
+            }
             L4::Other => (0, 0),
             L4::Unparsed => return None,
         };
@@ -77,6 +82,13 @@ impl Hash for FlowKey {
 /// The part of a key that does not fit into a byte.
 pub(super) type KeyWords = [u64; 5];
 
+/// Stands beside the class of an answer in [`Tuple::dst_port`].
+pub const ICMP_ANSWER: u16 = 0x8000;
+
+/// Stands beside the class of an ICMP query in a key: the lower end asks. Both ends may ask each other
+/// with the same identifier (Windows always uses 1), and these are two flows.
+const LOW_ASKS: u16 = 0x8000;
+
 const VLAN_ID_MASK: u16 = 0x0fff;
 
 const IPV4_MARK: u64 = 1 << 32;
@@ -102,7 +114,11 @@ impl FlowKey {
                 (from_low, [a, b, c, d, 0])
             }
         };
-        let (port_a, port_b) = if from_low || is_icmp(tuple) {
+        let (port_a, port_b) = if is_icmp(tuple) {
+            let low_asks = from_low != (tuple.dst_port & ICMP_ANSWER != 0);
+            let class = tuple.dst_port & !ICMP_ANSWER;
+            (tuple.src_port, class | if low_asks { LOW_ASKS } else { 0 })
+        } else if from_low {
             (tuple.src_port, tuple.dst_port)
         } else {
             (tuple.dst_port, tuple.src_port)
@@ -179,11 +195,14 @@ impl FlowKey {
         ]
     }
 
-    /// The end points, lower first, as (address, port).
+    /// The end points, lower first, as (address, port); of an ICMP query the identifier and the class.
     #[must_use]
     pub fn ends(&self) -> [(IpAddr, u16); 2] {
         let [a, b, c, d, last] = self.words;
-        let ports = ((last >> 48) as u16, (last >> 32) as u16);
+        let mut ports = ((last >> 48) as u16, (last >> 32) as u16);
+        if matches!(self.protocol(), proto::ICMP | proto::ICMPV6) {
+            ports.1 &= !LOW_ASKS;
+        }
         if c == 0 && d == u64::MAX && a >> 32 == 1 {
             let address = |word: u64| IpAddr::V4(Ipv4Addr::from_bits(word as u32));
             return [(address(a), ports.0), (address(b), ports.1)];
@@ -245,6 +264,25 @@ mod tests {
                 [(a.parse().unwrap(), 1000), (b.parse().unwrap(), 21)]
             );
             assert_eq!(there.protocol(), proto::TCP);
+        }
+    }
+
+    #[test]
+    fn who_asks_is_a_part_of_an_icmp_key() {
+        let hasher = ahash::RandomState::new();
+        let (a, b) = ("192.0.2.1", "192.0.2.2");
+        let key = |src, dst, class| {
+            let mut query = tuple(src, 1, dst, class);
+            query.protocol = proto::ICMP;
+            FlowKey::new(&query, &hasher)
+        };
+        for (a, b) in [(a, b), (b, a)] {
+            let (asked, from_low) = key(a, b, 8);
+            let (answered, back_from_low) = key(b, a, 8 | ICMP_ANSWER);
+            assert_eq!(asked, answered);
+            assert_ne!(from_low, back_from_low);
+            assert_ne!(asked, key(b, a, 8).0, "the other one asks, too");
+            assert_eq!(asked.ends().map(|(_, port)| port), [1, 8]);
         }
     }
 
