@@ -504,15 +504,17 @@ impl Engine {
                         && flow.expires > passing.now
                         && flow.side_of(direction) == passing.side.other()
                         && flow.can_have_sent(direction, &quoted.l4);
-                    is_about.then_some(flow.link)
+                    // It goes back to where that came from.
+                    is_about.then_some((flow.link, direction.other()))
                 })
             });
-        let Some(Some(link)) = is_about else {
+        let Some(Some((link, direction))) = is_about else {
             return self.invalid(packet, passing, DropReason::IcmpUnrelated);
         };
         let asked = Asked {
+            state: CtState::Related,
+            direction,
             is_expected: is_expected(link),
-            ..Asked::alone(CtState::Related)
         };
         verdict_of(self.ask(packet, passing, asked).drop)
     }

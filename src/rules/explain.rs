@@ -323,7 +323,7 @@ impl Described {
             Field::IpProtocol | Field::Ip6NextHeader | Field::L4Proto => self.protocol = Some(byte),
             Field::IpTtl | Field::Ip6HopLimit => self.hop_limit = byte,
             Field::IpDscp | Field::Ip6Dscp => self.dscp = byte,
-            Field::IpLength | Field::Ip6Length | Field::Length => {
+            Field::IpLength | Field::Ip6Length | Field::Length | Field::FrameLength => {
                 self.length = Some(usize::from(small));
             }
             Field::NfProto => {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::Query;
 use super::datatype::Datatype;
 use super::program::mac_number;
-use crate::conntrack::Direction;
+use crate::conntrack::{CtState, Direction};
 use crate::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ip, L4, proto};
 
 /// Which end of a packet's way a field names.
@@ -83,7 +83,10 @@ pub(super) enum Field {
     L4Proto,
     NfProto,
     Protocol,
+    /// Of the datagram.
     Length,
+    /// Of all that is behind the Ethernet header and its tags: bridge tables see that.
+    FrameLength,
     Port(Ports, End),
     TcpFlags,
     IcmpType(Family),
@@ -111,6 +114,7 @@ const FIELDS: &[(&[&str], Field)] = &[
     (&["meta", "nfproto"], Field::NfProto),
     (&["meta", "protocol"], Field::Protocol),
     (&["meta", "length"], Field::Length),
+    (&["meta", "length"], Field::FrameLength),
     (&["ether", "type"], Field::EtherType),
     (&["ether", "saddr"], Field::EtherAddr(Source)),
     (&["ether", "daddr"], Field::EtherAddr(Destination)),
@@ -194,7 +198,9 @@ impl Field {
             Field::IpProtocol | Field::Ip6NextHeader | Field::L4Proto => Datatype::InetProto,
             Field::IpTtl | Field::Ip6HopLimit => Datatype::HopLimit,
             Field::IpDscp | Field::Ip6Dscp => Datatype::Dscp,
-            Field::IpLength | Field::Ip6Length | Field::Length => Datatype::Length,
+            Field::IpLength | Field::Ip6Length | Field::Length | Field::FrameLength => {
+                Datatype::Length
+            }
             Field::NfProto => Datatype::NfProto,
             Field::Port(..) => Datatype::InetService,
             Field::TcpFlags => Datatype::TcpFlag,
@@ -257,6 +263,10 @@ impl Field {
             Field::IifName => query.side.index() as u128,
             Field::OifName => query.side.other().index() as u128,
             Field::CtState => query.state as u128,
+            // Of no connection, no direction.
+            Field::CtDirection if matches!(query.state, CtState::Invalid | CtState::Untracked) => {
+                return None;
+            }
             Field::CtDirection => u128::from(query.direction == Direction::Reply),
             Field::CtHelper => {
                 if !query.is_expected {
@@ -333,10 +343,11 @@ impl Field {
             }
             Field::Length => {
                 *volatile = true;
-                match ip {
-                    Some(ip) => ip.datagram.len() as u128,
-                    None => query.frame.len().saturating_sub(ether.payload_offset) as u128,
-                }
+                ip?.datagram.len() as u128
+            }
+            Field::FrameLength => {
+                *volatile = true;
+                query.frame.len().saturating_sub(ether.payload_offset) as u128
             }
             Field::Port(ports, end) => port(query, ip?, ports, end, volatile)?.into(),
             Field::TcpFlags => match &ip?.l4 {
@@ -366,11 +377,12 @@ pub(super) const NFPROTO_IPV4: u128 = 2;
 pub(super) const NFPROTO_IPV6: u128 = 10;
 
 impl<'a> Query<'a> {
-    /// Tag control information of the outermost tag.
+    /// Tag control information of the outermost tag. A service tag (802.1ad) is none: its VLANs are
+    /// other networks.
     fn outer_tag(&self) -> Option<u16> {
         let ether = &self.packet.ether;
         let [outer, _] = ether.vlan_tci;
-        (ether.vlan_count != 0).then_some(outer)
+        (ether.vlan_count != 0 && ether.service_tags & 1 == 0).then_some(outer)
     }
 
     /// Bytes of an ARP packet for IPv4 over Ethernet (RFC 826).

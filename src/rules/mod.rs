@@ -56,11 +56,12 @@
 //!
 //! Everything means what it means in the kernel, except:
 //!
-//! * `ether type` is the type behind all VLAN tags; `ether type vlan` matches any tagged frame.
+//! * `ether type` is the type behind all VLAN tags; `ether type vlan` matches any tagged frame. `vlan id`
+//!   is that of an 802.1Q tag, as in the kernel; those of service tags (802.1ad) cannot be named.
 //! * `ip6 nexthdr` is the protocol behind all extension headers, as `meta l4proto`.
 //! * `th` matches TCP, UDP and SCTP only.
 //! * `ct` matches and helpers, and `reject`, work in bridge tables too.
-//! * Datagrams are judged whole, so no rule sees a fragment; `meta length` is the datagram's.
+//! * Datagrams are judged whole, so no rule sees a fragment.
 //! * `$inside` and `$outside` are defined as the names of the two ports; a file that is to load in
 //!   `nft` too may define them itself.
 #![deny(

@@ -70,6 +70,16 @@ impl<'t> Checker<'t, '_> {
         layers: &mut Layers,
     ) -> [Option<Statement>; 2] {
         let one = |statement| [statement, None];
+        let as_seen = |key: &Key| {
+            // What the length of a packet is depends on who looks at it.
+            let mut key = key.clone();
+            for field in &mut key.fields {
+                if *field == Field::Length && scope.family == TableFamily::Bridge {
+                    *field = Field::FrameLength;
+                }
+            }
+            key
+        };
         match statement {
             Written::Comment(_) => [None, None],
             Written::Match {
@@ -78,12 +88,21 @@ impl<'t> Checker<'t, '_> {
                 relation,
                 right,
                 span,
-            } => one(self.matching(key, mask.as_ref(), *relation, right, *span, scope, layers)),
+            } => one(self.matching(
+                &as_seen(key),
+                mask.as_ref(),
+                *relation,
+                right,
+                *span,
+                scope,
+                layers,
+            )),
             Written::Vmap {
                 key,
                 mappings,
                 span,
             } => {
+                let key = &as_seen(key);
                 let types = key.fields.iter().map(|field| field.datatype()).collect();
                 let set = self.anonymous_map(mappings, types, scope);
                 self.narrow_all(key, *span, layers);
@@ -93,6 +112,7 @@ impl<'t> Checker<'t, '_> {
                 }))
             }
             Written::VmapNamed { key, name, span } => {
+                let key = &as_seen(key);
                 self.narrow_all(key, *span, layers);
                 let set = self.set_named(*name, key, true, scope);
                 one(set.map(|set| {
@@ -317,7 +337,11 @@ impl<'t> Checker<'t, '_> {
             Relation::GreaterOrEqual => Some((low, datatype.max())),
         };
         if interval.is_none() {
-            let problem = Problem::new(span, "no value is beyond this one", "");
+            let problem = Problem::new(
+                span,
+                "no value is beyond this one: it can never match here",
+                "",
+            );
             self.note(problem.hint("the rule would match nothing"));
         }
         interval

@@ -169,6 +169,11 @@ fn comparisons_are_ranges() {
 fn fields_behind_tags_and_in_headers() {
     let plain = ipv4(A4, B4, 17, &udp(1, 53));
     let in_vlan = |tci: u16| tagged(ipv4(A4, B4, 17, &udp(1, 53)), tci);
+    let service = |tci: u16| {
+        let mut frame = in_vlan(tci);
+        frame[12..14].copy_from_slice(&[0x88, 0xa8]);
+        frame
+    };
     let mut marked = plain.clone();
     marked[15] = 46 << 2;
     let mut marked6 = ipv6(A6, B6, 17, 64, &udp(1, 53));
@@ -188,6 +193,8 @@ fn fields_behind_tags_and_in_headers() {
         ("vlan id 5", in_vlan(6), false),
         ("vlan id 5", plain.clone(), false),
         ("vlan id != 5", plain.clone(), false),
+        ("vlan id 5", service(5), false),
+        ("ether type vlan", service(5), true),
         ("vlan id { 5, 100-200 }", in_vlan(0x6000 | 150), true),
         ("vlan pcp 3", in_vlan(0x6000 | 150), true),
         ("vlan pcp > 3", in_vlan(0x6000 | 150), false),
@@ -203,8 +210,8 @@ fn fields_behind_tags_and_in_headers() {
         ("ip ttl < 2", plain.clone(), false),
         ("ip length 28", plain.clone(), true),
         ("ip length != 20-40", plain.clone(), false),
-        ("meta length <= 28", plain.clone(), true),
-        ("meta length > 28", plain.clone(), false),
+        ("meta length <= 46", plain.clone(), true),
+        ("meta length > 46", plain.clone(), false),
         ("meta protocol ip", plain.clone(), true),
         ("meta protocol ip6", plain.clone(), false),
         ("arp operation request", arp.clone(), true),
@@ -232,6 +239,8 @@ fn fields_behind_tags_and_in_headers() {
         let rules = with("bridge", "", &format!("{text} accept"));
         assert_eq!(accepts(&rules, &frame), matches, "{text}");
     }
+    // The padding of a short frame is none of the datagram.
+    assert!(accepts(&with("inet", "", "meta length 28 accept"), &plain));
     let inet = with("inet", "", "meta nfproto ipv6 accept");
     assert!(!accepts(&inet, &plain) && accepts(&inet, &ipv6(A6, B6, 17, 64, &udp(1, 1))));
 }
@@ -256,12 +265,12 @@ fn directions_and_the_helper_of_a_flow() {
     );
     let frame = syn(5);
     let packet = packet(&frame);
-    let ask = |direction, is_expected| {
+    let ask = |state, direction, is_expected| {
         let query = Query {
             packet: &packet,
             frame: &frame,
             side: Side::Inside,
-            state: CtState::Related,
+            state,
             direction,
             is_expected,
             now: Time::default(),
@@ -270,9 +279,12 @@ fn directions_and_the_helper_of_a_flow() {
         assert!(outcome.cacheable);
         outcome.drop.is_none()
     };
-    assert!(ask(Direction::Reply, false));
-    assert!(!ask(Direction::Original, false));
-    assert!(ask(Direction::Original, true));
+    assert!(ask(CtState::Related, Direction::Reply, false));
+    assert!(!ask(CtState::Related, Direction::Original, false));
+    assert!(ask(CtState::Related, Direction::Original, true));
+    // What is of no connection has no direction.
+    assert!(!ask(CtState::Invalid, Direction::Reply, false));
+    assert!(!ask(CtState::Untracked, Direction::Reply, false));
 }
 
 #[test]

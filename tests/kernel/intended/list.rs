@@ -380,7 +380,7 @@ pub const LIST: &[Intended] = &[
         },
     },
     Intended {
-        name: "`th` is TCP and UDP only",
+        name: "`th` is TCP, UDP and SCTP only",
         why: "the same bytes are no ports in other protocols",
         kind: Kind::Avoided,
         example: Example {
