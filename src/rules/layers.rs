@@ -68,9 +68,8 @@ impl Layers {
         let vlan = u128::from(ETHERTYPE_VLAN);
         let ethertypes = match field {
             // A tagged frame answers to `vlan` whatever it carries.
-            Field::EtherType | Field::Protocol => {
-                values.filter(|values| !values.contains(vlan)).cloned()
-            }
+            Field::EtherType => values.filter(|values| !values.contains(vlan)).cloned(),
+            Field::Protocol => values.cloned(),
             _ => field.ethertypes().map(these),
         };
         let protocols = match field {

@@ -538,7 +538,7 @@ impl Compiler {
         let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         match statement {
             Statement::Match { fields, test, .. } => match (fields.as_slice(), *test) {
-                ([Field::EtherType | Field::Protocol], test) if has_vlan(test, checked) => {
+                ([Field::EtherType], test) if has_vlan(test, checked) => {
                     self.type_or_tag(test, checked)
                 }
                 (&[field], Test::Range { interval, negated }) => Op::InRange {

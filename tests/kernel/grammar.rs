@@ -45,6 +45,7 @@ pub struct Draw<'a> {
     net: Net,
     transport: Transport,
     is_stateful: bool,
+    arrangement: Arrangement,
     /// Named sets, maps and definitions of the table.
     objects: Vec<String>,
     /// Chains that a rule here may go to.
@@ -125,13 +126,19 @@ pub fn rules(rng: &mut Rng, arrangement: Arrangement, language: &Language) -> Ru
         }
     }
     let tables = families.into_iter().enumerate();
-    let tables = tables.map(|(number, family)| table(rng, language, family, number));
+    let tables = tables.map(|(number, family)| table(rng, language, arrangement, family, number));
     Rules {
         tables: tables.collect(),
     }
 }
 
-fn table(rng: &mut Rng, language: &Language, family: Family, number: usize) -> Table {
+fn table(
+    rng: &mut Rng,
+    language: &Language,
+    arrangement: Arrangement,
+    family: Family,
+    number: usize,
+) -> Table {
     let bases = match language.has("several chains") {
         true => 1 + rng.below(5).saturating_sub(2),
         false => 1,
@@ -148,6 +155,7 @@ fn table(rng: &mut Rng, language: &Language, family: Family, number: usize) -> T
         net: Net::Any,
         transport: Transport::Any,
         is_stateful: family != Family::Bridge,
+        arrangement,
         objects: Vec::new(),
         below: Vec::new(),
     };

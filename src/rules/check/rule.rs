@@ -14,7 +14,7 @@ use crate::rules::layers::Layers;
 use crate::rules::lexer::Span;
 use crate::rules::limit;
 use crate::rules::lookup::{Interval, Row};
-use crate::rules::names::ETHERTYPE_SERVICE_TAG;
+use crate::rules::names::{ETHERTYPE_SERVICE_TAG, ETHERTYPE_VLAN};
 use crate::rules::values::{ICMP_CODE, ICMPV6_CODE, ICMPX_CODE, LOG_LEVEL, Value};
 use crate::wire::proto;
 
@@ -306,10 +306,20 @@ impl<'t> Checker<'t, '_> {
         if field == Field::Ip6NextHeader && !self.is_upper_layer(row.first, values.span) {
             return None;
         }
-        let service_tag = u128::from(ETHERTYPE_SERVICE_TAG);
-        if matches!(field, Field::EtherType | Field::Protocol) && row.first.0 == service_tag {
-            let message = "lotus does not tell kinds of outer tags apart";
-            self.note(Problem::new(values.span, message, "").hint("write `vlan`"));
+        let (only, _) = row.first;
+        let is_tag = |tag: u16| row.first == (tag.into(), tag.into());
+        let tag = match field {
+            Field::EtherType if is_tag(ETHERTYPE_SERVICE_TAG) => {
+                Some("lotus does not tell kinds of outer tags apart: write `vlan`")
+            }
+            Field::Protocol if is_tag(ETHERTYPE_SERVICE_TAG) || is_tag(ETHERTYPE_VLAN) => {
+                Some("`meta protocol` is what is behind the tag: write `ether type vlan`")
+            }
+            _ => None,
+        };
+        if let Some(hint) = tag {
+            let message = format!("the type {only:#06x} can never match here");
+            self.note(Problem::new(values.span, message, "").hint(hint));
             return None;
         }
         let interval = self.ordered(datatype, relation, row.first, values.span)?;

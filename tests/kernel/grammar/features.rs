@@ -2,6 +2,7 @@
 //! drawn.
 
 use super::{Draw, Net, Transport};
+use crate::bed::Arrangement;
 use crate::rules::Family;
 use crate::values::Kind;
 
@@ -108,7 +109,9 @@ pub const MATCHES: &[Feature] = &[
         (d.family == Family::Bridge).then(|| d.ether_type("meta protocol"))
     }),
     feature("meta length", "bridge:meta length 40-60", 2, |d| {
-        Some(d.number("meta length", Kind::Length))
+        // br_netfilter cuts padding off before the bridge's hook sees a frame; without it that does not.
+        (d.family != Family::Bridge || d.arrangement == Arrangement::Bridge)
+            .then(|| d.number("meta length", Kind::Length))
     }),
     feature("ether type", "bridge:ether type arp", 5, |d| {
         match d.family {
