@@ -9,6 +9,8 @@ mod lab;
 mod reload;
 #[path = "cli/root.rs"]
 mod root;
+#[path = "cli/rules.rs"]
+mod rules;
 
 use std::process::{Command, Output, Stdio};
 

@@ -38,7 +38,7 @@ table bridge rest {
     sctp dport { 1, 5-9 } sctp sport > 5 reject with icmp type net-prohibited
     icmp type { 3, 11 } icmp code 0-4 counter
     icmpv6 type 1 icmpv6 code no-route reject with icmpv6 type no-route
-    meta length < 64 meta protocol != ip ip ttl 1 drop
+    meta length < 64 meta protocol ip ip ttl 1 drop
     tcp flags { syn, fin | ack, 0x3f } log prefix "odd " reject with tcp reset
     ip dscp vmap { ef : accept, cs0 : jump more }
   }

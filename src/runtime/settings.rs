@@ -174,8 +174,9 @@ const IO_TABLE: [Entry; 3] = [
     Entry {
         name: "poll.spin_us",
         unit: "us",
-        help: "How long a worker goes on looking for frames before it sleeps; 'always' never \
-               sleeps (lowest latency, one whole core for each worker, as --spin).",
+        help: "How long a worker goes on looking for frames before it sleeps, and up to eight times \
+               as long while they come soon after it fell asleep; 'always' never sleeps (lowest \
+               latency, one whole core for each worker, as --spin).",
         parse: |io, value| {
             io.polling = match value {
                 "always" => Polling::Spin,

@@ -41,7 +41,8 @@ pub enum Exit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polling {
     /// Looks again and again for this long, then sleeps until a frame comes. Waking takes some
-    /// 50 us on a virtual machine, so that spinning about as long again costs little.
+    /// 50 us on a virtual machine, so that spinning about as long again costs little. While frames
+    /// come soon after it fell asleep it looks longer.
     Adaptive {
         /// How long to look before sleeping.
         spin: Duration,
@@ -55,6 +56,34 @@ impl Default for Polling {
         Polling::Adaptive {
             spin: Duration::from_micros(50),
         }
+    }
+}
+
+/// How long a worker looks for frames before it sleeps: longer while sleeps are short, so that two
+/// who answer each other (FTP, file by file) need not wake it each time. As the kernel's
+/// halt polling grows and shrinks (virt/kvm/kvm_main.c).
+#[derive(Debug)]
+struct Patience {
+    usual: Duration,
+    now: Duration,
+}
+
+/// It grows up to so many times what is usual.
+const PATIENCE_GROWTH: u32 = 8;
+
+impl Patience {
+    fn new(usual: Duration) -> Patience {
+        Patience { usual, now: usual }
+    }
+
+    /// It fell asleep, and that was how long it slept.
+    fn slept(&mut self, time: Duration) {
+        let most = self.usual * PATIENCE_GROWTH;
+        self.now = if time <= most {
+            (self.now * 2).min(most)
+        } else {
+            self.usual
+        };
     }
 }
 
@@ -237,6 +266,10 @@ impl<P: Port, J: Judge> Worker<P, J> {
     fn work(&mut self, stop: &AtomicBool) -> Result<(), (Side, io::Error)> {
         let mut busy_at = clock();
         let mut housekeeping_at = busy_at;
+        let mut patience = match self.polling {
+            Polling::Adaptive { spin } => Some(Patience::new(spin)),
+            Polling::Spin => None,
+        };
         while !stop.load(Ordering::Relaxed) {
             let now = clock();
             if now >= housekeeping_at {
@@ -248,9 +281,12 @@ impl<P: Port, J: Judge> Worker<P, J> {
                 busy_at = now;
                 continue;
             }
-            match self.polling {
-                Polling::Adaptive { spin } if now.since(busy_at) >= spin => self.sleep()?,
-                Polling::Adaptive { .. } | Polling::Spin => std::hint::spin_loop(),
+            match &mut patience {
+                Some(patience) if now.since(busy_at) >= patience.now => {
+                    self.sleep()?;
+                    patience.slept(clock().since(now));
+                }
+                _ => std::hint::spin_loop(),
             }
         }
         Ok(())

@@ -324,3 +324,20 @@ fn pinning_works_for_a_core_that_is_there() {
     .join()
     .unwrap();
 }
+
+#[test]
+fn a_worker_looks_longer_while_its_sleeps_are_short() {
+    let us = Duration::from_micros;
+    let mut patience = Patience::new(us(50));
+    for expected in [100, 200, 400, 400] {
+        patience.slept(us(300));
+        assert_eq!(patience.now, us(expected));
+    }
+    // Too long to be waited for.
+    patience.slept(us(401));
+    assert_eq!(patience.now, us(50));
+    // Who wants no spinning gets none.
+    let mut none = Patience::new(Duration::ZERO);
+    none.slept(us(1));
+    assert_eq!(none.now, Duration::ZERO);
+}
