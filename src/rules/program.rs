@@ -1,13 +1,15 @@
 //! What the rules become: a flat list of steps, each with the place to go on at if it fails.
 
+use std::net::IpAddr;
+
 use super::checked::{self, Checked, RejectWith, Statement, TableFamily, Test};
-use super::field::{Family, Field};
+use super::field::{End, Family, Field, Ports};
 use super::limit::Limit;
 use super::lookup::{Interval, Lookup};
 use super::names::ETHERTYPE_VLAN;
 use super::{CounterId, HelperId, Hits, Outcome, Query, Reject};
 use crate::observe::DropReason;
-use crate::wire::{Packet, proto};
+use crate::wire::{L4, Packet, proto};
 
 /// As the kernel (NFT_JUMP_STACK_SIZE): so deep may chains jump into each other.
 pub(super) const MAX_JUMPS: usize = 16;
@@ -48,6 +50,30 @@ struct Step {
 
 #[derive(Debug)]
 enum Op {
+    // What rules ask most, in a few instructions each.
+    /// Bit [`crate::wire::Side::index`] is set for each port at which the packet may come in.
+    CameIn(u8),
+    /// Bit [`crate::conntrack::CtState`] is set for each state that matches.
+    State(u8),
+    /// A bit is set for each protocol that matches, of either family.
+    L4Proto(Box<[u64; 4]>),
+    Type {
+        range: (u16, u16),
+        negated: bool,
+    },
+    Ip4 {
+        end: End,
+        range: (u32, u32),
+        negated: bool,
+    },
+    /// Of TCP, UDP, or either.
+    Port {
+        ports: Ports,
+        end: End,
+        range: (u16, u16),
+        negated: bool,
+    },
+    // All the others.
     /// One field is in a range.
     InRange {
         field: Field,
@@ -270,7 +296,59 @@ impl Program {
     /// TCP, an IPv4 address nothing but IPv4, whether it is negated or not.
     #[inline]
     fn matches(&self, op: &Op, query: &Query<'_>, walk: &mut Walk) -> bool {
+        let ip = query.packet.ip.as_ref();
         match op {
+            Op::CameIn(sides) => sides & (1 << query.side.index()) != 0,
+            Op::State(states) => states & (1 << query.state as u8) != 0,
+            Op::L4Proto(protocols) => ip.is_some_and(|ip| {
+                let word = protocols.get(usize::from(ip.protocol / 64)).copied();
+                word.unwrap_or_default() >> (ip.protocol % 64) & 1 != 0
+            }),
+            Op::Type {
+                range: (low, high),
+                negated,
+            } => {
+                let found = query.packet.ether.ethertype;
+                (*low <= found && found <= *high) != *negated
+            }
+            Op::Ip4 {
+                end,
+                range: (low, high),
+                negated,
+            } => match ip.map(|ip| if *end == End::Source { ip.src } else { ip.dst }) {
+                Some(IpAddr::V4(found)) => {
+                    let found = found.to_bits();
+                    (*low <= found && found <= *high) != *negated
+                }
+                _ => false,
+            },
+            Op::Port {
+                ports,
+                end,
+                range: (low, high),
+                negated,
+            } => {
+                let both = match ip.map(|ip| &ip.l4) {
+                    Some(L4::Tcp(tcp)) if *ports != Ports::Udp => [tcp.src_port, tcp.dst_port],
+                    Some(L4::Udp(udp)) if *ports != Ports::Tcp => [udp.src_port, udp.dst_port],
+                    // `th` of the others.
+                    _ if *ports == Ports::Any => {
+                        let field = Field::Port(Ports::Any, *end);
+                        let found = field.load(query, &mut walk.volatile);
+                        return found.is_some_and(|found| {
+                            (u128::from(*low) <= found && found <= u128::from(*high)) != *negated
+                        });
+                    }
+                    _ => return false,
+                };
+                let [source, destination] = both;
+                let found = if *end == End::Source {
+                    source
+                } else {
+                    destination
+                };
+                (*low <= found && found <= *high) != *negated
+            }
             Op::InRange {
                 field,
                 interval: (low, high),
@@ -541,6 +619,7 @@ impl Compiler {
                 ([Field::EtherType], test) if has_vlan(test, checked) => {
                     self.type_or_tag(test, checked)
                 }
+                (&[field], test) if let Some(op) = short(field, test, checked) => op,
                 (&[field], Test::Range { interval, negated }) => Op::InRange {
                     field,
                     interval,
@@ -607,6 +686,78 @@ impl Compiler {
         Op::TypeOrTag {
             set: u32::try_from(set).unwrap_or(u32::MAX),
             negated: test.negated(),
+        }
+    }
+}
+
+/// The short form of a test, if it has one.
+fn short(field: Field, test: Test, checked: &Checked) -> Option<Op> {
+    let holds = |value: u8| test.holds(value.into(), checked);
+    let mask = |values: std::ops::Range<u8>| {
+        let held = values.filter(|&value| holds(value));
+        held.fold(0u8, |mask, value| mask | 1 << value)
+    };
+    match (field, test) {
+        (_, Test::Bits { .. }) => None,
+        (Field::CtState, _) => Some(Op::State(mask(0..5))),
+        (Field::IifName, _) => Some(Op::CameIn(mask(0..2))),
+        (Field::OifName, _) => {
+            let leaves = mask(0..2);
+            Some(Op::CameIn((leaves & 1) << 1 | leaves >> 1))
+        }
+        (Field::L4Proto, _) => {
+            let mut words = [0u64; 4];
+            for value in 0..=u8::MAX {
+                if let Some(word) = words.get_mut(usize::from(value / 64)) {
+                    *word |= u64::from(holds(value)) << (value % 64);
+                }
+            }
+            Some(Op::L4Proto(Box::new(words)))
+        }
+        (_, Test::Set { .. }) => None,
+        (Field::EtherType | Field::Protocol, Test::Range { interval, negated }) => Some(Op::Type {
+            range: narrow(interval)?,
+            negated,
+        }),
+        (Field::IpAddr(end), Test::Range { interval, negated }) => Some(Op::Ip4 {
+            end,
+            range: narrow(interval)?,
+            negated,
+        }),
+        (
+            Field::Port(ports @ (Ports::Tcp | Ports::Udp | Ports::Any), end),
+            Test::Range { interval, negated },
+        ) => Some(Op::Port {
+            ports,
+            end,
+            range: narrow(interval)?,
+            negated,
+        }),
+        _ => None,
+    }
+}
+
+fn narrow<T: TryFrom<u128>>((low, high): Interval) -> Option<(T, T)> {
+    Some((low.try_into().ok()?, high.try_into().ok()?))
+}
+
+impl Test {
+    /// Whether a value of its one field passes.
+    fn holds(self, value: u128, checked: &Checked) -> bool {
+        match self {
+            Test::Range {
+                interval: (low, high),
+                negated,
+            } => (low <= value && value <= high) != negated,
+            Test::Set { set, negated } => {
+                let set = checked.sets.get(set);
+                set.is_some_and(|set| set.lookup.find(&[value]).is_some()) != negated
+            }
+            Test::Bits {
+                mask,
+                value: wanted,
+                negated,
+            } => (value & mask == wanted) != negated,
         }
     }
 }
