@@ -79,11 +79,25 @@ impl<'t> Parser<'t, '_> {
             "drop" => Verdict::Drop,
             "continue" => Verdict::Continue,
             "return" => Verdict::Return,
-            "jump" => Verdict::Jump(self.word("the name of a chain")?),
-            "goto" => Verdict::Goto(self.word("the name of a chain")?),
+            "jump" => Verdict::Jump(self.chain_name()?),
+            "goto" => Verdict::Goto(self.chain_name()?),
             "reject" => Verdict::Reject(self.reject_with()?),
             _ => return Ok(None),
         }))
+    }
+
+    fn chain_name(&mut self) -> Parsed<Name<'t>> {
+        if self.peek().kind != Kind::OpenBrace {
+            return self.word("the name of a chain");
+        }
+        let problem = Problem::new(
+            self.peek().span,
+            "chains without a name are not supported",
+            "",
+        );
+        // Its braces belong together, whatever is in them.
+        self.skip_item();
+        self.fail(problem.hint("write the rules into a chain of their own, and jump there"))
     }
 
     fn reject_with(&mut self) -> Parsed<With<'t>> {

@@ -288,6 +288,11 @@ fn mistakes_in_rules_are_shown_where_they_are() {
         ("jump other", "     ^", &["no chain `other`", "has: c"]),
         ("jump c", "     ^", &["hangs on a hook"]),
         (
+            "jump {\naccept\n}\n",
+            "     ^",
+            &["without a name", "chain of their own"],
+        ),
+        (
             "log prefix \"x\" level loud",
             "                     ^",
             &["not a log level", "info"],
