@@ -1,17 +1,18 @@
+mod ask;
 mod fragment;
 mod helped;
 
 use std::sync::Arc;
 
+use self::ask::{Asked, is_expected};
 use super::published::Published;
-use super::{Kept, Origin, Out, OutFrame, Shared, Trace, Verdict, reject};
+use super::{Kept, Out, Shared, Trace, Verdict};
 use crate::conntrack::icmp::{self, Role};
 use crate::conntrack::{
     CachedVerdict, CtState, Direction, ExpectedTuple, Flow, FlowKey, InsertError, Judgement, Link,
     Meeting, STATE_CHANGING_FLAGS, Tcp, TcpState, TcpStep, Time, Tracked, Tuple, has_tcp_flags,
 };
-use crate::observe::{Counters, DropReason, Escaped, Event, EventKind, EventQueue};
-use crate::rules::{Log, Outcome, Query, Reject};
+use crate::observe::{Counters, DropReason};
 use crate::wire::{ETHERTYPE_IPV4, Ip, L4, Meta, Packet, Side, checksum};
 
 /// A worker that loses the race to insert a flow looks it up instead; losing it again means that
@@ -47,26 +48,6 @@ struct Passing<'a> {
     is_assembled: bool,
     now: Time,
     out: &'a mut Out,
-}
-
-/// What connection tracking says of a packet that the rules are asked about.
-#[derive(Clone, Copy)]
-struct Asked {
-    state: CtState,
-    direction: Direction,
-    /// Its flow is a data connection that an FTP session announced.
-    is_expected: bool,
-}
-
-impl Asked {
-    /// Of a packet that is of no flow, or begins one.
-    fn alone(state: CtState) -> Asked {
-        Asked {
-            state,
-            direction: Direction::Original,
-            is_expected: false,
-        }
-    }
 }
 
 /// What a look at the flow table told.
@@ -526,78 +507,6 @@ impl Engine {
         let outcome = self.ask(packet, passing, Asked::alone(CtState::Invalid));
         verdict_of(outcome.drop.map(|_| why))
     }
-
-    #[inline(never)]
-    fn ask_and_keep(
-        &mut self,
-        key: &FlowKey,
-        tracked: &Tracked,
-        link: Link,
-        packet: &Packet,
-        passing: &mut Passing<'_>,
-    ) -> Option<DropReason> {
-        let asked = Asked {
-            state: tracked.state,
-            direction: tracked.direction,
-            is_expected: is_expected(link),
-        };
-        let outcome = self.ask(packet, passing, asked);
-        if outcome.cacheable {
-            let generation = self.rules.generation;
-            let kept = CachedVerdict {
-                generation,
-                state: tracked.state,
-                outcome: outcome.into(),
-            };
-            self.shared
-                .table
-                .with(key, |flow| flow.cache(tracked.direction, kept));
-        }
-        outcome.drop
-    }
-
-    /// Asks the rules. If they reject the packet, its sender is told.
-    fn ask(&mut self, packet: &Packet, passing: &mut Passing<'_>, asked: Asked) -> Outcome {
-        let Asked {
-            state,
-            direction,
-            is_expected,
-        } = asked;
-        self.note(|trace| trace.state = Some(state));
-        let query = Query {
-            packet,
-            side: passing.side,
-            frame: passing.frame,
-            state,
-            direction,
-            is_expected,
-            now: passing.now,
-        };
-        let events = self.shared.events();
-        let outcome = self
-            .rules
-            .ruleset
-            .evaluate_and_log(&query, |log| log_packet(log, &query, events));
-        if let Some(reject) = outcome.reject {
-            self.tell(reject, packet, passing);
-        }
-        outcome
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn tell(&self, reject: Reject, packet: &Packet, passing: &mut Passing<'_>) {
-        if !reject::may_answer(passing.frame, packet, passing.meta, reject) {
-            return;
-        }
-        if !self.shared.answers.take(passing.now) {
-            return self.counters.answer_suppressed();
-        }
-        if let Some(frame) = reject::answer(passing.frame, packet, reject) {
-            let (to, origin) = (passing.side, Origin::Generated);
-            passing.out.frames.push(OutFrame { to, origin, frame });
-        }
-    }
 }
 
 impl Passing<'_> {
@@ -609,26 +518,6 @@ impl Passing<'_> {
 fn ip_header<'a>(frame: &'a [u8], packet: &Packet) -> &'a [u8] {
     let range = packet.ip.as_ref().map(|ip| ip.datagram.start..ip.l4_offset);
     range.and_then(|range| frame.get(range)).unwrap_or_default()
-}
-
-fn is_expected(link: Link) -> bool {
-    matches!(link, Link::Announced(_) | Link::Data(_))
-}
-
-/// Tells of a packet that a `log` statement was met by.
-#[cold]
-fn log_packet(log: &Log, query: &Query<'_>, events: &EventQueue) {
-    let event = Event {
-        session: 0,
-        kind: EventKind::Logged {
-            prefix: Escaped::new(log.prefix.as_bytes()),
-            level: log.level_name(),
-            from: query.side.name(),
-            packet: query.packet.to_string(),
-            bytes: query.frame.len(),
-        },
-    };
-    events.push(query.now.as_nanos(), event);
 }
 
 fn verdict_of(drop: Option<DropReason>) -> Verdict {

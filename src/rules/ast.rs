@@ -282,6 +282,8 @@ pub(super) struct Table<'t> {
 pub(super) enum Item<'t> {
     Define(Define<'t>),
     Table(Table<'t>),
-    /// `flush ruleset` and the like, which say what loading does here anyway.
-    Flush,
+    /// `flush ruleset` and the like: before any table they say what loading does here anyway.
+    Flush(Span),
+    /// `table inet x` without a block.
+    Nothing,
 }

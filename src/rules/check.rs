@@ -3,6 +3,7 @@
 mod chains;
 mod rule;
 mod set;
+mod statement;
 
 use std::collections::HashSet;
 
@@ -12,8 +13,9 @@ use super::checked::{
 };
 use super::define::Definitions;
 use super::diagnostic::Problem;
-use super::field::Family;
+use super::field::{Family, Field};
 use super::lexer::Span;
+use super::lookup::MAX_ENTRIES;
 use super::source::Source;
 use super::{CounterId, HelperId, HelperObject, PortNames};
 
@@ -43,6 +45,8 @@ pub(super) fn check<'t>(
         rules: 0,
         jumps: Vec::new(),
         map_uses: Vec::new(),
+        set_uses: Vec::new(),
+        lookup_left: MAX_ENTRIES,
         unknown_ports: HashSet::new(),
     };
     let any_table = checker.declare(items);
@@ -53,6 +57,7 @@ pub(super) fn check<'t>(
             "without rules everything would pass; `lotus check --print-default` shows a start",
         ));
     }
+    let mut any_before = false;
     let mut tables = checker.scopes_of(items).into_iter();
     for item in items {
         match item {
@@ -62,9 +67,19 @@ pub(super) fn check<'t>(
                     checker.table(table, scope);
                 }
             }
-            Item::Flush => {}
+            Item::Nothing => {}
+            Item::Flush(_) if !any_before => {}
+            Item::Flush(span) => {
+                let message = "this would throw away tables above it";
+                checker.note(
+                    Problem::new(*span, message, "")
+                        .hint("put it at the top: lotus replaces all rules when it loads a file"),
+                );
+            }
         }
+        any_before |= matches!(item, Item::Table(_));
     }
+    checker.check_set_uses();
     checker.check_jumps();
     checker.checked
 }
@@ -86,6 +101,8 @@ pub(super) fn check_rule<'t>(
         rules: 0,
         jumps: Vec::new(),
         map_uses: Vec::new(),
+        set_uses: Vec::new(),
+        lookup_left: MAX_ENTRIES,
         unknown_ports: HashSet::new(),
     };
     let scope = Scope::new(TableFamily::Bridge, "", rule.span);
@@ -104,8 +121,21 @@ struct Checker<'t, 'p> {
     rules: usize,
     jumps: Vec<Jump>,
     map_uses: Vec<MapUse>,
+    set_uses: Vec<SetUse>,
+    /// What all sets together may still come to.
+    lookup_left: usize,
     /// Names of ports that there are not: each is told of once.
     unknown_ports: HashSet<&'t str>,
+}
+
+/// A rule that asks a set or map for these fields; what it holds may not be read yet.
+#[derive(Debug)]
+struct SetUse {
+    fields: Vec<Field>,
+    set: usize,
+    span: Span,
+    /// Not for a verdict.
+    is_match: bool,
 }
 
 /// A rule that asks a named map, which may not be read yet.

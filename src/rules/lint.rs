@@ -15,6 +15,9 @@ const FIRST_HIGH_PORT: u128 = 1024;
 /// Chains of more rules are not searched for rules that cover others: it takes the square.
 const MAX_RULES_COMPARED: usize = 2000;
 
+/// Sets of more elements are not looked into: rules may be many.
+const MAX_INTERVALS: usize = 64;
+
 /// Every warning.
 pub(super) fn warnings(checked: &Checked) -> Vec<Problem> {
     let mut found = Vec::new();
@@ -61,11 +64,9 @@ fn matches(rule: &Rule) -> impl Iterator<Item = &Statement> {
 fn unreachable(chain: &Chain, checked: &Checked, found: &mut Vec<Problem>) {
     let compared = chain.rules.len() <= MAX_RULES_COMPARED;
     let mut ending: Vec<&Rule> = Vec::new();
+    let mut takes_all: Option<&Rule> = None;
     for rule in &chain.rules {
-        let all = ending
-            .iter()
-            .find(|before| matches(before).next().is_none());
-        if let Some(before) = all {
+        if let Some(before) = takes_all {
             let problem = Problem::warning(rule.span, "this rule is never reached", "");
             found.push(problem.also(before.span, "this one takes every packet"));
             // One is enough: it is so for all that follow.
@@ -81,6 +82,7 @@ fn unreachable(chain: &Chain, checked: &Checked, found: &mut Vec<Problem>) {
         }
         if verdict(rule).is_some_and(Verdict::ends_chain) {
             ending.push(rule);
+            takes_all = takes_all.or(matches(rule).next().is_none().then_some(rule));
         }
     }
 }
@@ -122,6 +124,9 @@ fn values(test: Test, checked: &Checked) -> Option<Vec<Interval>> {
             negated: false,
         } => {
             let set = checked.sets.get(set)?;
+            if set.rows.len() > MAX_INTERVALS {
+                return None;
+            }
             Some(set.rows.iter().map(|row| row.first).collect())
         }
         _ => None,
@@ -129,13 +134,9 @@ fn values(test: Test, checked: &Checked) -> Option<Vec<Interval>> {
 }
 
 fn is_within(narrow: &[Interval], wide: &[Interval]) -> bool {
-    /// So many comparisons of intervals at most for two rules.
-    const MAX_INTERVALS: usize = 64;
-    narrow.len() <= MAX_INTERVALS
-        && wide.len() <= MAX_INTERVALS
-        && narrow
-            .iter()
-            .all(|(low, high)| wide.iter().any(|(from, to)| from <= low && high <= to))
+    narrow
+        .iter()
+        .all(|(low, high)| wide.iter().any(|(from, to)| from <= low && high <= to))
 }
 
 /// A firewall that lets everything through.

@@ -4,9 +4,9 @@
 /// A closed interval.
 pub(super) type Interval = (u128, u128);
 
-/// What all parts of a lookup's levels may come to. Ranges in the first part that overlap share the
-/// elements behind them; a set made to multiply them must not eat all memory.
-const MAX_ENTRIES: usize = 4_000_000;
+/// What all levels of all sets of a file may come to. Ranges in the first part that overlap share the
+/// elements behind them; sets made to multiply them must not eat all memory.
+pub(super) const MAX_ENTRIES: usize = 8_000_000;
 
 /// One element: the intervals of its parts, and what a map gives for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,11 +54,11 @@ impl Default for Lookup {
 }
 
 impl Lookup {
-    /// Elements of `parts` parts. Of elements that overlap, the first one counts.
-    pub(super) fn new(rows: &[Row], parts: usize) -> Result<Lookup, TooLarge> {
-        let mut left = MAX_ENTRIES;
+    /// Elements of `parts` parts. Of elements that overlap, the first one counts. What it takes is
+    /// taken from `left`.
+    pub(super) fn new(rows: &[Row], parts: usize, left: &mut usize) -> Result<Lookup, TooLarge> {
         let all: Vec<usize> = (0..rows.len()).collect();
-        level(rows, all, 0, parts, &mut left).map(Lookup)
+        level(rows, all, 0, parts, left).map(Lookup)
     }
 
     /// What the map gives for a value; a set gives whatever its rows had.
@@ -182,7 +182,7 @@ mod tests {
                     value,
                 })
                 .collect();
-            let lookup = Lookup::new(&rows, parts).unwrap();
+            let lookup = Lookup::new(&rows, parts, &mut { MAX_ENTRIES }).unwrap();
             for _ in 0..200 {
                 let values: Vec<u128> = (0..parts).map(|_| random.interval().0).collect();
                 let read = rows.iter().find(|row| {
@@ -205,6 +205,9 @@ mod tests {
                 value: 0,
             })
             .collect();
-        assert_eq!(Lookup::new(&rows, 2).err(), Some(TooLarge));
+        assert_eq!(
+            Lookup::new(&rows, 2, &mut { MAX_ENTRIES }).err(),
+            Some(TooLarge)
+        );
     }
 }

@@ -129,6 +129,7 @@ impl<'t> Parser<'t, '_> {
 
     /// `flush ruleset`, `delete table FAMILY NAME`: loading replaces all rules anyway.
     fn flush(&mut self) -> Parsed<Item<'t>> {
+        let start = self.last_span();
         if self.bump().span.of(self.text) == "table" {
             self.word("the table's name")?;
             if !self.at_statement_end() {
@@ -136,8 +137,9 @@ impl<'t> Parser<'t, '_> {
                 self.word("the table's name")?;
             }
         }
+        let span = start.to(self.last_span());
         self.end_of_statement();
-        Ok(Item::Flush)
+        Ok(Item::Flush(span))
     }
 
     fn table(&mut self) -> Parsed<Item<'t>> {
@@ -151,7 +153,7 @@ impl<'t> Parser<'t, '_> {
         }
         if self.at_statement_end() {
             // `table inet x` alone: so that `delete table inet x` behind it finds one.
-            return Ok(Item::Flush);
+            return Ok(Item::Nothing);
         }
         self.expect(Kind::OpenBrace, "`{`")?;
         let mut table = Table {

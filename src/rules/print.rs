@@ -194,7 +194,7 @@ impl Printer<'_> {
             } else {
                 0
             };
-            let priority = match base.priority - filter {
+            let priority = match base.priority.saturating_sub(filter) {
                 0 => "filter".to_owned(),
                 above @ 1..=10 => format!("filter + {above}"),
                 below @ -10..0 => format!("filter - {}", -below),
@@ -302,7 +302,7 @@ impl Printer<'_> {
                 };
                 // Both at once cannot be said so.
                 let value = if negated && value.starts_with(['<', '>']) {
-                    format!("{low}-{high}")
+                    datatype.print(low, high, self.ports)
                 } else {
                     value
                 };

@@ -9,6 +9,9 @@ const MAX_INCLUDE_DEPTH: usize = 16;
 /// Most bytes of all files together. A set of 100,000 addresses has some two million.
 pub const MAX_TEXT_BYTES: usize = 16 << 20;
 
+/// Most files that may be included, each as often as it is.
+const MAX_FILES: usize = 10_000;
+
 /// A file that an `include` named: its name for messages, and its text.
 pub type Included = (String, String);
 
@@ -38,7 +41,11 @@ impl Source {
             problems: Vec::new(),
         };
         source.add(file, text, find, 0);
-        let end = text.len();
+        // In the file itself, also if the texts of others stand behind it.
+        let mut end = text.len();
+        if source.files.len() > 1 {
+            end = text.floor_char_boundary(end.saturating_sub(1));
+        }
         source.tokens.push(Token {
             kind: Kind::End,
             span: Span { start: end, end },
@@ -106,6 +113,10 @@ impl Source {
             }
         };
         for (file, text) in found {
+            if self.files.len() >= MAX_FILES {
+                let message = format!("more than {MAX_FILES} files");
+                return self.problems.push(Problem::new(span, message, ""));
+            }
             if self.text.len() + text.len() > MAX_TEXT_BYTES {
                 let message = format!("more than {MAX_TEXT_BYTES} bytes in all files");
                 return self.problems.push(Problem::new(span, message, ""));

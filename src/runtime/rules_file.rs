@@ -108,8 +108,15 @@ fn with_includes(name: String, text: String) -> RulesText {
 /// The files that an `include` means, in the order of their names. A pattern may mean none.
 fn include(from: &str, pattern: &str, left: &mut usize) -> Result<Vec<Included>, String> {
     let folder = Path::new(from).parent().unwrap_or(Path::new(""));
-    let whole = folder.join(pattern).display().to_string();
     let is_pattern = pattern.contains(['*', '?', '[']);
+    let folder = folder.display().to_string();
+    // Of the folder's name nothing is a pattern.
+    let folder = if is_pattern {
+        glob::Pattern::escape(&folder)
+    } else {
+        folder
+    };
+    let whole = Path::new(&folder).join(pattern).display().to_string();
     let paths: Vec<PathBuf> = if is_pattern {
         // As nft: a hidden file is not meant.
         let options = glob::MatchOptions {
@@ -126,7 +133,7 @@ fn include(from: &str, pattern: &str, left: &mut usize) -> Result<Vec<Included>,
     let mut files = Vec::new();
     for path in paths
         .into_iter()
-        .filter(|path| !is_pattern || path.is_file())
+        .filter(|path| !is_pattern || !path.is_dir())
     {
         let name = path.display().to_string();
         let text = File::open(&path).and_then(text_of);
@@ -234,6 +241,24 @@ mod tests {
             error.contains("lists/b.nft:2:8") && error.contains("lists/a.nft:1:8"),
             "{error}"
         );
+        // What the first file lacks at its end is told there.
+        write("main.nft", "include \"lists/a.nft\"\ntable inet t {\n");
+        let error = load().unwrap_err().to_string();
+        assert!(
+            error.contains("main.nft:2:") && error.contains("ends inside a block"),
+            "{error}"
+        );
+        write(
+            "main.nft",
+            "include \"lists/*.nft\"\ntable inet t {\n  include \"chain.nft\"\n}\n",
+        );
+        std::os::unix::fs::symlink("/nonexistent", folder.path().join("lists/z.nft")).unwrap();
+        let error = load().unwrap_err().to_string();
+        assert!(
+            error.contains("lists/z.nft") && error.contains("no such file"),
+            "{error}"
+        );
+        std::fs::remove_file(folder.path().join("lists/z.nft")).unwrap();
         write("lists/b.nft", "include \"b.nft\"");
         assert!(
             load()

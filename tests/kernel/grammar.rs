@@ -95,7 +95,12 @@ impl Language {
 
 /// Whether nft may take two matches for one, and both are negated.
 fn is_merged(one: &str, other: &str) -> bool {
-    one.contains("!=") && one.split(' ').next() == other.split(' ').next()
+    let header = |text: &str| {
+        let has_ports = text.contains("sport") || text.contains("dport");
+        let first = text.split(' ').next().unwrap_or_default();
+        if has_ports { "th" } else { first }.to_owned()
+    };
+    one.contains("!=") && header(one) == header(other)
 }
 
 fn takes(probe: &str) -> bool {
@@ -241,8 +246,8 @@ impl Draw<'_> {
                 continue;
             }
             if let Some(text) = (feature.draw)(self) {
-                // nft 1.0.6 makes one comparison of `ether saddr != a ether daddr != b`, and so drops
-                // what is different in one of them only.
+                // nft 1.0.6 makes one comparison of `ether saddr != a ether daddr != b`, which then
+                // holds for what differs in one of them only; of ports it does the same.
                 if text.contains("!=") && matches.iter().any(|other| is_merged(other, &text)) {
                     continue;
                 }

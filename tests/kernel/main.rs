@@ -40,6 +40,8 @@ use rules::{Reader, Rules};
 const RULESETS: u64 = 3000;
 const PACKETS: u64 = 100;
 const FIRST_SEED: u64 = 1;
+/// A few may well drop all, or nothing.
+const ENOUGH_RULESETS: u64 = 100;
 /// Then it is clear that something is wrong.
 const MOST_DIFFERENCES: usize = 5;
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -141,7 +143,7 @@ fn rules_judge_as_the_kernel_does() {
     // Rulesets that drop all, or let all through, would agree, too.
     let share = totals.through * 100 / totals.packets.max(1);
     assert!(
-        (20..=90).contains(&share),
+        totals.rulesets < ENOUGH_RULESETS || (20..=90).contains(&share),
         "{share} % of the packets went through"
     );
 }

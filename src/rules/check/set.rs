@@ -1,13 +1,15 @@
 //! Sets and maps, named and anonymous.
 
-use super::{Checker, Scope, empty_set, find, known_names};
+use super::{Checker, Scope, SetUse, empty_set, find, known_names};
 use crate::rules::ast::{self, Contents, Expr, Key, Mappings, Name, SetType, Verdict as Wanted};
 use crate::rules::checked::{Set, Verdict};
 use crate::rules::datatype::{self, Datatype};
 use crate::rules::define::{Piece, Written};
 use crate::rules::diagnostic::Problem;
+use crate::rules::field::Field;
 use crate::rules::lexer::Span;
 use crate::rules::lookup::{Interval, Lookup, Row};
+use crate::rules::names::{ETHERTYPE_SERVICE_TAG, ETHERTYPE_VLAN};
 use crate::rules::program::MAX_PARTS;
 
 /// Comparisons that the search for elements that overlap may take: for sets whose ranges are all
@@ -356,7 +358,7 @@ impl<'t> Checker<'t, '_> {
                 }
             }
         }
-        match Lookup::new(rows, parts) {
+        match Lookup::new(rows, parts, &mut self.lookup_left) {
             Ok(lookup) => Some(lookup),
             Err(_) => {
                 let problem = Problem::new(span, "a set whose ranges overlap too much", "");
@@ -427,6 +429,56 @@ impl<'t> Checker<'t, '_> {
     }
 }
 
+impl Checker<'_, '_> {
+    /// Elements that no packet has, or that are something else where there are tags: an element
+    /// that a single value may not be must not be in a set either.
+    pub(super) fn check_set_uses(&mut self) {
+        for SetUse {
+            fields,
+            set,
+            span,
+            is_match,
+        } in std::mem::take(&mut self.set_uses)
+        {
+            let Some(set) = self.checked.sets.get(set) else {
+                continue;
+            };
+            let alone = is_match && fields.len() == 1;
+            let odd = set.rows.iter().find_map(|row| {
+                let mut parts = row.parts().zip(&fields);
+                parts.find_map(|(&part, &field)| never(field, part, alone))
+            });
+            if let Some(hint) = odd {
+                let message = "an element that can never match here";
+                self.note(Problem::new(span, message, "").hint(hint));
+            }
+        }
+    }
+}
+
+/// Why a packet never has such a value, if it has not.
+pub(super) fn never(field: Field, (low, high): Interval, alone: bool) -> Option<&'static str> {
+    /// Hop-by-hop, routing, fragment, authentication, destination options (RFC 8200 section 4).
+    const WALKED: [u128; 5] = [0, 43, 44, 51, 60];
+    let is = |value: u16| (low, high) == (value.into(), value.into());
+    let has = |value: u16| low <= value.into() && high >= value.into();
+    match field {
+        Field::EtherType if is(ETHERTYPE_SERVICE_TAG) => {
+            Some("lotus does not tell kinds of outer tags apart: write `vlan`")
+        }
+        Field::EtherType if !alone && has(ETHERTYPE_VLAN) => {
+            Some("write a rule with `ether type vlan` before it: only alone it asks for the tag")
+        }
+        Field::Protocol if is(ETHERTYPE_SERVICE_TAG) || is(ETHERTYPE_VLAN) => {
+            Some("`meta protocol` is what is behind the tag: write `ether type vlan`")
+        }
+        Field::Ip6NextHeader if low == high && WALKED.contains(&low) => {
+            Some("lotus looks behind extension headers, as `meta l4proto` does")
+        }
+        _ => None,
+    }
+}
+
 /// What elements that overlap are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Overlaps {
@@ -447,6 +499,10 @@ fn overlapping(rows: &[Row]) -> Vec<(usize, usize)> {
     let mut open: Vec<usize> = Vec::new();
     let mut left = MAX_COMPARISONS;
     for row in order {
+        let Some(less) = left.checked_sub(open.len()) else {
+            return found;
+        };
+        left = less;
         open.retain(|&other| interval(other).1 >= interval(row).0);
         for &other in &open {
             let Some(less) = left.checked_sub(1) else {

@@ -23,7 +23,11 @@ impl<'t> Parser<'t, '_> {
             if outside.contains(&word) && self.begins_block() {
                 let span = self.peek().span;
                 // Of several blocks that are open the innermost tells.
-                if !self.problems.iter().any(|problem| problem.span == span) {
+                if self
+                    .problems
+                    .last()
+                    .is_none_or(|problem| problem.span != span)
+                {
                     let message = format!("`{word}` cannot stand inside this block");
                     let problem = Problem::new(span, message, "")
                         .also(opened_for, "this block has no closing brace");

@@ -287,19 +287,31 @@ impl<'t> Parser<'t, '_> {
         })
     }
 
+    /// A value, or a mask: `a | b`, `(a | b)`, `(a, b)`.
     pub(super) fn atom(&mut self, what: &str) -> Parsed<Atom<'t>> {
-        let token = self.peek();
-        if token.kind == Kind::OpenParen {
+        let in_parens = self.peek().kind == Kind::OpenParen;
+        if in_parens {
             self.bump();
-            let mut atom = self.atom(what)?;
-            while matches!(self.peek().kind, Kind::Or | Kind::Comma) {
-                self.bump();
-                let next = self.atom(what)?;
-                atom = self.joined(atom, next);
-            }
-            self.expect(Kind::CloseParen, "`)`")?;
-            return Ok(atom);
         }
+        let mut atom = self.single_atom(what)?;
+        loop {
+            match self.peek().kind {
+                Kind::Or => {}
+                Kind::Comma if in_parens => {}
+                _ => break,
+            }
+            self.bump();
+            let next = self.single_atom(what)?;
+            atom = self.joined(atom, next);
+        }
+        if in_parens {
+            self.expect(Kind::CloseParen, "`)`")?;
+        }
+        Ok(atom)
+    }
+
+    fn single_atom(&mut self, what: &str) -> Parsed<Atom<'t>> {
+        let token = self.peek();
         let whole = token.span.of(self.text);
         let (kind, text) = match token.kind {
             Kind::Word => (AtomKind::Plain, whole),
@@ -314,17 +326,11 @@ impl<'t> Parser<'t, '_> {
             }
         };
         self.bump();
-        let mut atom = Atom {
+        Ok(Atom {
             kind,
             text,
             span: token.span,
-        };
-        while self.peek().kind == Kind::Or {
-            self.bump();
-            let next = self.atom(what)?;
-            atom = self.joined(atom, next);
-        }
-        Ok(atom)
+        })
     }
 
     /// Two masks as they stand in the text: whoever reads the value takes it apart again.

@@ -241,6 +241,11 @@ fn mistakes_in_rules_are_shown_where_they_are() {
             "            ^",
             &["without braces", "{ new,related }"],
         ),
+        (
+            "ct state == new,related accept",
+            "            ^",
+            &["without braces"],
+        ),
         ("ct state 8 accept", "         ^", &["not a state"]),
         (
             "ct mark 1 accept",

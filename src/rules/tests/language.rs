@@ -470,3 +470,61 @@ fn a_table_may_come_in_several_blocks() {
     assert_eq!(parse(text).summary(), "table inet t: 3 rules, policy drop");
     let _ = table("inet", "drop", "");
 }
+
+#[test]
+fn texts_that_would_go_deep_do_not() {
+    for rule in [
+        format!("tcp flags {}", "(".repeat(200_000)),
+        format!("tcp flags {} accept", vec!["syn"; 200_000].join("|")),
+        format!("tcp dport {{ {} }} accept", vec!["80"; 200_000].join(",")),
+    ] {
+        let _ = Ruleset::parse("f", &table("inet", "drop", &rule), &super::ports());
+    }
+}
+
+#[test]
+fn elements_that_no_packet_has_are_refused_wherever_they_stand() {
+    let named = "map m { typeof ether type : verdict; elements = { 8021q : drop }; }
+        set s { typeof ip6 nexthdr; elements = { 43, tcp }; }";
+    for rule in [
+        "ether type vmap { 8021q : drop, ip : accept }",
+        "ether type vmap @m",
+        "ether type . iifname { 8021q . \"inside\" } drop",
+        "ether type { 8021ad, arp } drop",
+        "meta protocol { vlan, ip } drop",
+        "ip6 nexthdr { 43, 44 } drop",
+        "ip6 nexthdr @s drop",
+    ] {
+        let text = format!(
+            "table bridge t {{\n{named}\nchain c {{ type filter hook forward priority 0;\n{rule}\n}}\n}}"
+        );
+        let errors = Ruleset::parse("f", &text, &super::ports()).unwrap_err();
+        assert!(
+            errors.to_string().contains("can never match"),
+            "{rule}: {errors}"
+        );
+    }
+    // Alone it asks for the tag.
+    let rules = with("bridge", "", "ether type { 8021q, arp } accept");
+    assert!(accepts(&rules, &tagged(ipv4(A4, B4, 17, &udp(1, 53)), 5)));
+}
+
+#[test]
+fn what_would_throw_tables_away_stands_before_them() {
+    let chain = "chain c { type filter hook forward priority 0; drop; }";
+    for flush in ["flush ruleset", "delete table inet a", "flush table a"] {
+        let good = format!("{flush}\ntable inet a {{ {chain} }}");
+        assert!(
+            Ruleset::parse("f", &good, &super::ports()).is_ok(),
+            "{flush}"
+        );
+        let bad = format!("table inet a {{ {chain} }}\n{flush}\n");
+        let errors = Ruleset::parse("f", &bad, &super::ports())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            errors.contains("f:2:1") && errors.contains("at the top"),
+            "{errors}"
+        );
+    }
+}

@@ -88,6 +88,16 @@ table bridge l2 {
 
 #[test]
 fn a_listing_is_as_nft_prints_it_and_reads_the_same() {
+    let odd = parse(
+        "table bridge t { chain c { type filter hook forward priority 2147483647;
+            ether saddr != 00:00:00:00:00:00-00:53:00:00:00:ff drop } }",
+    );
+    assert!(
+        odd.list()
+            .contains("!= 00:00:00:00:00:00-00:53:00:00:00:ff"),
+        "{}",
+        odd.list()
+    );
     let listed = parse(ALL).list();
     assert_eq!(listed, LISTED, "\n{listed}");
     assert_eq!(parse(&listed).list(), listed);

@@ -230,12 +230,7 @@ pub const LIST: &[Intended] = &[
             arrangement: Arrangement::BridgeAndIp,
             rules: "ct state new,established accept",
             packets: || {
-                let ip = Ip::new(v4(0).dst, v4(0).src, proto::TCP);
-                let data = Segment {
-                    payload: b"220 early".to_vec(),
-                    ..header(&ip, (80, 1000), TcpFlags::ACK, (5000, 1001))
-                };
-                let early = link(Side::Outside).ip(&ip, &data.bytes(&ip));
+                let early = back_data(5000, 1001);
                 vec![
                     (Side::Inside, segment(1000, 80, TcpFlags::SYN)),
                     (Side::Outside, early),
@@ -315,6 +310,60 @@ pub const LIST: &[Intended] = &[
             },
             lotus: &[true, true, true, true, true],
             kernel: &[true, true, true, true, false],
+        },
+    },
+    Intended {
+        name: "an acknowledgment that is not that of the last FIN",
+        why: "the connection is not over; to the kernel any ACK behind two FINs ends it, and a SYN then \
+              begins a new one",
+        kind: Kind::Avoided,
+        example: Example {
+            arrangement: Arrangement::BridgeAndIp,
+            // The last SYN is told apart by its MAC address.
+            rules: "ether saddr 02:00:00:00:01:11 ct state established drop\n  accept",
+            packets: || {
+                let (syn, ack, fin) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN);
+                let forth = v4(proto::TCP);
+                let fin_forth = tcp(Side::Inside, forth, (1000, 80), ack | fin, (1001, 5001));
+                let mut again = segment(1000, 80, syn);
+                again[6..12].copy_from_slice(&MACS[1]);
+                vec![
+                    (Side::Inside, segment(1000, 80, syn)),
+                    (Side::Outside, tcp_back(80, 1000, syn | ack, 5000, 1001)),
+                    (Side::Inside, fin_forth),
+                    (Side::Outside, tcp_back(80, 1000, ack | fin, 5001, 1002)),
+                    (Side::Outside, back_data(5002, 1002)),
+                    (Side::Inside, again),
+                ]
+            },
+            lotus: &[true, true, true, true, true, false],
+            kernel: &[true, true, true, true, true, true],
+        },
+    },
+    Intended {
+        name: "data that answers a SYN in a connection whose both ends have sent FIN",
+        why: "it is data; the kernel takes it for a challenge ACK (RFC 5961 section 4), and what \
+              acknowledges it for invalid",
+        kind: Kind::Avoided,
+        example: Example {
+            arrangement: Arrangement::BridgeAndIp,
+            rules: "ct state new,established accept",
+            packets: || {
+                let (syn, ack, fin) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN);
+                let forth =
+                    |flags, numbers| tcp(Side::Inside, v4(proto::TCP), (1000, 80), flags, numbers);
+                vec![
+                    (Side::Inside, segment(1000, 80, syn)),
+                    (Side::Outside, tcp_back(80, 1000, syn | ack, 5000, 1001)),
+                    (Side::Inside, forth(ack | fin, (1001, 5001))),
+                    (Side::Outside, tcp_back(80, 1000, ack | fin, 5001, 1001)),
+                    (Side::Inside, forth(syn, (900_000, 0))),
+                    (Side::Outside, back_data(5002, 1002)),
+                    (Side::Inside, forth(ack, (1002, 5006))),
+                ]
+            },
+            lotus: &[true, true, true, true, true, true, true],
+            kernel: &[true, true, true, true, true, true, false],
         },
     },
     Intended {
@@ -543,6 +592,15 @@ fn tcp_back(from: u16, to: u16, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
     let there = v4(proto::TCP);
     let back = Ip::new(there.dst, there.src, proto::TCP);
     tcp(Side::Outside, back, (from, to), flags, (seq, ack))
+}
+
+fn back_data(seq: u32, ack: u32) -> Vec<u8> {
+    let ip = Ip::new(v4(0).dst, v4(0).src, proto::TCP);
+    let data = Segment {
+        payload: b"data".to_vec(),
+        ..header(&ip, (80, 1000), TcpFlags::ACK, (seq, ack))
+    };
+    link(Side::Outside).ip(&ip, &data.bytes(&ip))
 }
 
 fn tcp(side: Side, ip: Ip, ports: (u16, u16), flags: u8, numbers: (u32, u32)) -> Vec<u8> {

@@ -29,6 +29,10 @@ pub struct Talk {
     sack: [bool; 2],
     /// A RST was sent. What a SYN is then, the two sides see differently.
     is_reset: bool,
+    /// A FIN was sent, and the other end may go on. What a SYN is then, the two sides see differently.
+    is_ending: bool,
+    /// Which end sent the newest segment.
+    spoke_last: usize,
 }
 
 /// A segment of a connection.
@@ -62,6 +66,10 @@ enum Phase {
     Syn,
     SynAck,
     Open,
+    /// This end has sent its FIN, and the connection is closed as it should be.
+    Fin(usize),
+    /// The other one has sent its FIN, too.
+    LastAck(usize),
 }
 
 impl Talk {
@@ -72,11 +80,19 @@ impl Talk {
             newest: [None; 2],
             sack: [false; 2],
             is_reset: false,
+            is_ending: false,
+            spoke_last: 0,
         }
     }
 
     /// What comes next; its ends are filled in by the caller.
     pub fn step(&mut self, rng: &mut Rng) -> Step {
+        let step = self.draw(rng);
+        self.spoke_last = usize::from(!step.forth);
+        step
+    }
+
+    fn draw(&mut self, rng: &mut Rng) -> Step {
         let end = rng.below(2) as usize;
         match self.phase {
             Phase::Nothing => {
@@ -97,24 +113,42 @@ impl Talk {
             // Before, the kernel makes guesses of its own about what does not fit.
             Phase::Open if rng.percent(10) => self.stray(rng, end),
             Phase::Open => self.open(rng, end),
+            Phase::Fin(first) => {
+                self.phase = Phase::LastAck(first);
+                Step::new(1 - first, self.fin(rng, 1 - first), "the other FIN")
+            }
+            // Its ports are used anew.
+            Phase::LastAck(first) => {
+                self.phase = Phase::Nothing;
+                Step::new(first, self.segment(rng, first, ACK, 0), "the last ACK")
+            }
         }
+    }
+
+    fn fin(&mut self, rng: &mut Rng, end: usize) -> Segment {
+        let fin = self.segment(rng, end, FIN | ACK, 0);
+        self.next[end] = self.next[end].wrapping_add(1);
+        fin
     }
 
     fn open(&mut self, rng: &mut Rng, end: usize) -> Step {
         match rng.below(100) {
             0..=7 => {
-                let fin = self.segment(rng, end, FIN | ACK, 0);
-                self.next[end] = self.next[end].wrapping_add(1);
-                Step::new(end, fin, "FIN")
+                self.is_ending = true;
+                Step::new(end, self.fin(rng, end), "FIN")
             }
             8..=10 => {
                 self.is_reset = true;
                 Step::new(end, self.segment(rng, end, RST | ACK, 0), "RST, exact")
             }
-            11..=14 if !self.is_reset => {
+            11..=12 if !self.is_reset && !self.is_ending => {
                 self.phase = Phase::Nothing;
                 let words = "ACK, and then its ports are used anew";
                 Step::new(end, self.segment(rng, end, ACK, 0), words)
+            }
+            13..=14 if !self.is_reset && !self.is_ending => {
+                self.phase = Phase::Fin(end);
+                Step::new(end, self.fin(rng, end), "FIN, and all that belongs to it")
             }
             15..=20 => match self.newest[end] {
                 Some((seq, bytes)) => {
@@ -123,7 +157,9 @@ impl Talk {
                 }
                 None => Step::new(end, self.segment(rng, end, ACK, 0), "ACK"),
             },
-            21..=23 => {
+            // When all is acknowledged, as TCP does. Behind data of its own the kernel takes the
+            // acknowledgment of that data for invalid.
+            21..=23 if self.spoke_last != end => {
                 let mut segment = self.segment(rng, end, ACK, 0);
                 segment.seq = segment.seq.wrapping_sub(1);
                 Step::new(end, segment, "keep-alive")
@@ -203,10 +239,14 @@ impl Talk {
             4 => reset(seq.wrapping_add(FAR), "RST far ahead"),
             5 => reset(seq.wrapping_sub(FAR), "RST from long ago"),
             6 => reset(seq.wrapping_add(10), "RST a little ahead"),
-            // Of who began it; from the other one it is an intended difference.
-            7 if !self.is_reset => {
+            // Of who began it; from the other one it is an intended difference. Nothing comes after it:
+            // if rules have dropped all before it, it begins a flow, in which nothing fits.
+            7 if !self.is_reset && !self.is_ending => {
                 let syn = self.syn(rng, 0, SYN);
-                Step::new(0, Segment { seq: number, ..syn }, "SYN in between")
+                Step {
+                    is_last: true,
+                    ..Step::new(0, Segment { seq: number, ..syn }, "SYN in between")
+                }
             }
             8 => {
                 let syn = self.syn(rng, 1, SYN | ACK);
@@ -227,6 +267,7 @@ impl Talk {
     /// A SYN or SYN-ACK with a new number.
     fn handshake(&mut self, rng: &mut Rng, end: usize, flags: u8) -> Segment {
         self.next[end] = rng.next() as u32;
+        self.is_ending = false;
         self.newest[end] = None;
         let syn = self.syn(rng, end, flags);
         self.sack[end] = syn.options.len() > 4;
