@@ -35,20 +35,7 @@ pub(super) fn check<'t>(
     ports: &'t PortNames,
     problems: &mut Vec<Problem>,
 ) -> Checked {
-    let mut checker = Checker {
-        text: source.text(),
-        ports,
-        names: Definitions::new(ports),
-        problems,
-        checked: Checked::default(),
-        scopes: Vec::new(),
-        rules: 0,
-        jumps: Vec::new(),
-        map_uses: Vec::new(),
-        set_uses: Vec::new(),
-        lookup_left: MAX_ENTRIES,
-        unknown_ports: HashSet::new(),
-    };
+    let mut checker = Checker::new(source, ports, problems);
     let any_table = checker.declare(items);
     if !any_table && checker.problems.is_empty() {
         let end = source.tokens().last().map_or(0, |end| end.span.end);
@@ -90,24 +77,10 @@ pub(super) fn check_rule<'t>(
     source: &'t Source,
     ports: &'t PortNames,
     problems: &mut Vec<Problem>,
-) -> (Checked, Vec<Statement>) {
-    let mut checker = Checker {
-        text: source.text(),
-        ports,
-        names: Definitions::new(ports),
-        problems,
-        checked: Checked::default(),
-        scopes: Vec::new(),
-        rules: 0,
-        jumps: Vec::new(),
-        map_uses: Vec::new(),
-        set_uses: Vec::new(),
-        lookup_left: MAX_ENTRIES,
-        unknown_ports: HashSet::new(),
-    };
+) -> Vec<Statement> {
+    let mut checker = Checker::new(source, ports, problems);
     let scope = Scope::new(TableFamily::Bridge, "", rule.span);
-    let rule = checker.rule(rule, &scope);
-    (checker.checked, rule.statements)
+    checker.rule(rule, &scope).statements
 }
 
 struct Checker<'t, 'p> {
@@ -183,7 +156,28 @@ impl<'t> Scope<'t> {
     }
 }
 
-impl<'t> Checker<'t, '_> {
+impl<'t, 'p> Checker<'t, 'p> {
+    fn new(
+        source: &'t Source,
+        ports: &'t PortNames,
+        problems: &'p mut Vec<Problem>,
+    ) -> Checker<'t, 'p> {
+        Checker {
+            text: source.text(),
+            ports,
+            names: Definitions::new(ports),
+            problems,
+            checked: Checked::default(),
+            scopes: Vec::new(),
+            rules: 0,
+            jumps: Vec::new(),
+            map_uses: Vec::new(),
+            set_uses: Vec::new(),
+            lookup_left: MAX_ENTRIES,
+            unknown_ports: HashSet::new(),
+        }
+    }
+
     /// Takes down what all tables declare, so that a rule may name what stands below it. Whether
     /// there is any table.
     fn declare(&mut self, items: &'t [Item<'t>]) -> bool {

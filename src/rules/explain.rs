@@ -70,7 +70,7 @@ impl Ruleset {
         let source = Source::read("<packet>", description, &mut none);
         let mut problems = source.problems();
         let tree = parser::parse_rule(&source, &mut problems);
-        let (_, statements) = check::check_rule(&tree, &source, &self.ports, &mut problems);
+        let statements = check::check_rule(&tree, &source, &self.ports, &mut problems);
         let mut described = Described::default();
         for statement in &statements {
             if let Err(problem) = described.take(statement) {

@@ -111,18 +111,7 @@ impl<T: Number> IntervalSet<T> {
 #[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
-
-    /// xorshift64*, seeded: the same run each time.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: u64) -> u64 {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
-        }
-    }
+    use crate::rules::tests::Random;
 
     /// A set over 0..=255 and both ends of u16, as one flag for each value.
     fn model(intervals: &[(u16, u16)]) -> Vec<bool> {

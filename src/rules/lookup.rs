@@ -151,23 +151,12 @@ fn level(
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+    use crate::rules::tests::Random;
 
-    /// xorshift64*, seeded: the same run each time.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: u64) -> u64 {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
-        }
-
-        fn interval(&mut self) -> Interval {
-            let base = [0, u128::MAX - 15][self.below(2) as usize];
-            let (a, b) = (self.below(16), self.below(16));
-            (base + u128::from(a.min(b)), base + u128::from(a.max(b)))
-        }
+    fn interval(random: &mut Random) -> Interval {
+        let base = [0, u128::MAX - 15][random.below(2) as usize];
+        let (a, b) = (random.below(16), random.below(16));
+        (base + u128::from(a.min(b)), base + u128::from(a.max(b)))
     }
 
     #[test]
@@ -177,14 +166,14 @@ mod tests {
             let parts = 1 + random.below(3) as usize;
             let rows: Vec<Row> = (0..random.below(12) as u32)
                 .map(|value| Row {
-                    first: random.interval(),
-                    rest: (1..parts).map(|_| random.interval()).collect(),
+                    first: interval(&mut random),
+                    rest: (1..parts).map(|_| interval(&mut random)).collect(),
                     value,
                 })
                 .collect();
             let lookup = Lookup::new(&rows, parts, &mut { MAX_ENTRIES }).unwrap();
             for _ in 0..200 {
-                let values: Vec<u128> = (0..parts).map(|_| random.interval().0).collect();
+                let values: Vec<u128> = (0..parts).map(|_| interval(&mut random).0).collect();
                 let read = rows.iter().find(|row| {
                     let mut parts = row.parts().zip(&values);
                     parts.all(|(part, value)| part.0 <= *value && *value <= part.1)

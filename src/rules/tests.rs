@@ -14,6 +14,18 @@ mod warnings;
 
 use super::{PortNames, Ruleset};
 
+/// xorshift64*, seeded: the same run each time.
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
+    }
+}
+
 fn ports() -> PortNames {
     PortNames {
         inside: "inside".to_owned(),
