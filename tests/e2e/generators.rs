@@ -168,6 +168,7 @@ fn talk_connects_and_asks() {
     let Some(lab) = Lab::new() else { return };
     let dut = Dut::bridge(&lab);
     lab.settle();
+    let mut unfinished = 0;
     for address in [Host::Server.v4(), Host::Server.v6()] {
         let address = &address.to_string();
         let mut server = start(&lab, &lab.server, "talk", &["serve", address]);
@@ -183,10 +184,13 @@ fn talk_connects_and_asks() {
         let made = ask(&["connect", address]);
         assert_eq!(made["failed"], 0, "{made}");
         assert!(made["connections"].as_u64() > Some(100), "{made}");
-        // The server has closed first: its end remembers them, and this one is free of them.
-        let waiting = |ns: &Ns| ns.run("ss -Htan state time-wait").lines().count();
+        // The server has closed first: its end remembers them, and this one is free of them, but
+        // for those that were open when time was over.
+        unfinished += made["unfinished"].as_u64().expect("a number");
+        let waiting = |ns: &Ns| ns.run("ss -Htan state time-wait").lines().count() as u64;
         assert!(waiting(&lab.server) > 100, "{made}");
-        assert!(waiting(&lab.client) < 10, "{made}");
+        let here = waiting(&lab.client);
+        assert!(here <= unfinished, "{here} wait here: {made}");
         let place = match address.contains(':') {
             true => format!("[{address}]:5100"),
             false => format!("{address}:5100"),
