@@ -93,7 +93,7 @@ impl<T: Copy> Table<T> {
     }
 
     /// The name of a tuple's flow, and whether the tuple's source is its lower end.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn key(&self, tuple: &Tuple) -> (FlowKey, bool) {
         FlowKey::new(tuple, &self.hasher)
@@ -137,7 +137,7 @@ impl<T: Copy> Table<T> {
     }
 
     /// Looks a flow up and works on it.
-    #[inline]
+    #[inline(always)] // what it returns is not to go through memory
     pub fn with<R>(&self, key: &FlowKey, work: impl FnOnce(&mut Flow<T>) -> R) -> Option<R> {
         let hash = key.hash_value();
         let mut held = self.buckets.hold(hash);

@@ -27,7 +27,7 @@ pub struct Tuple {
 impl Tuple {
     /// The tuple of a packet; `None` for what is not IP, for fragments, and for ICMP messages
     /// that are neither query nor answer.
-    #[inline]
+    #[inline(always)] // so that the tuple of a packet need not be put together in memory
     #[must_use]
     pub fn of(packet: &Packet) -> Option<Tuple> {
         let ip = packet.ip.as_ref()?;
@@ -35,7 +35,7 @@ impl Tuple {
     }
 
     /// The tuple of an IP header, as it stands in a packet or quoted in an ICMP error.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn of_ip(ip: &crate::wire::Ip, vlan: [u16; MAX_VLAN_TAGS]) -> Option<Tuple> {
         let (src_port, dst_port) = match &ip.l4 {
@@ -96,7 +96,7 @@ const IPV4_MARK: u64 = 1 << 32;
 impl FlowKey {
     /// The key, and whether the tuple's source is the lower end point.
     #[must_use]
-    #[inline]
+    #[inline(always)] // as above
     pub fn new(tuple: &Tuple, hasher: &impl BuildHasher) -> (FlowKey, bool) {
         let (from_low, mut words) = match (tuple.src, tuple.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {

@@ -144,11 +144,12 @@ impl Engine {
             now,
             out,
         };
+        let passing = &mut passing;
         let verdict = match (parsed.refused, &packet.ip) {
             (Some(reason), _) => Verdict::Drop(reason),
             (None, Some(ip)) if ip.fragment.is_some() => self.fragment(packet, passing),
             (None, Some(ip)) => self.ip(packet, ip, parsed.key.as_ref(), passing),
-            (None, None) => self.untracked(packet, &mut passing),
+            (None, None) => self.untracked(packet, passing),
         };
         match verdict {
             Verdict::Forward => {}
@@ -176,7 +177,7 @@ impl Engine {
         packet: &Packet,
         ip: &Ip,
         key: Option<&(FlowKey, bool)>,
-        mut passing: Passing<'_>,
+        passing: &mut Passing<'_>,
     ) -> Verdict {
         if packet.ether.ethertype == ETHERTYPE_IPV4 {
             let header = ip_header(passing.frame, packet);
@@ -187,10 +188,10 @@ impl Engine {
         if let L4::Icmp(message) = &ip.l4 {
             match icmp::role(ip.protocol, message.kind) {
                 Role::Query | Role::Answer => {}
-                Role::Error => return self.icmp_error(packet, ip, &mut passing),
-                Role::Untracked => return self.untracked(packet, &mut passing),
+                Role::Error => return self.icmp_error(packet, ip, passing),
+                Role::Untracked => return self.untracked(packet, passing),
                 Role::Unknown => {
-                    return self.invalid(packet, &mut passing, DropReason::IcmpUnrelated);
+                    return self.invalid(packet, passing, DropReason::IcmpUnrelated);
                 }
             }
         }
@@ -201,7 +202,7 @@ impl Engine {
         if has_tcp_flags(packet, STATE_CHANGING_FLAGS) && !passing.checksum_holds(ip) {
             return Verdict::Drop(DropReason::ChecksumBad);
         }
-        match self.find(key, *from_low, packet, ip, &passing) {
+        match self.find(key, *from_low, packet, ip, passing) {
             Found::Packet(tracked, link, cached) => {
                 self.known(key, &tracked, link, cached, packet, passing)
             }
@@ -219,7 +220,7 @@ impl Engine {
         from_low: bool,
         packet: &Packet,
         ip: &Ip,
-        mut passing: Passing<'_>,
+        passing: &mut Passing<'_>,
     ) -> Verdict {
         for _ in 0..MAX_RACES {
             let may_begin = match found {
@@ -245,11 +246,11 @@ impl Engine {
             };
             if may_begin
                 && let Some(tuple) = Tuple::of(packet)
-                && let Some(verdict) = self.begin(*key, from_low, &tuple, packet, ip, &mut passing)
+                && let Some(verdict) = self.begin(*key, from_low, &tuple, packet, ip, passing)
             {
                 return self.missed_range(verdict, &tuple, packet, passing);
             }
-            found = self.find(key, from_low, packet, ip, &passing);
+            found = self.find(key, from_low, packet, ip, passing);
         }
         Verdict::Drop(DropReason::TableFull)
     }
@@ -305,7 +306,7 @@ impl Engine {
         link: Link,
         cached: Option<Kept>,
         packet: &Packet,
-        mut passing: Passing<'_>,
+        passing: &mut Passing<'_>,
     ) -> Verdict {
         self.note(|trace| {
             trace.state = Some(tracked.state);
@@ -318,7 +319,7 @@ impl Engine {
             return match link {
                 Link::Control(..) => Verdict::Drop(reason),
                 Link::None | Link::Announced(_) | Link::Data(_) => {
-                    self.invalid(packet, &mut passing, reason)
+                    self.invalid(packet, passing, reason)
                 }
             };
         }
@@ -327,7 +328,7 @@ impl Engine {
                 self.rules.ruleset.count(hits, passing.frame.len());
                 drop
             }
-            None => self.ask_and_keep(key, tracked, link, packet, &mut passing),
+            None => self.ask_and_keep(key, tracked, link, packet, passing),
         };
         if let Some(reason) = drop {
             return Verdict::Drop(reason);
@@ -342,7 +343,7 @@ impl Engine {
                 passing,
             ),
             (Link::Announced(session) | Link::Data(session), Some(step)) => {
-                self.data(session, key, tracked.direction, step, &passing)
+                self.data(session, key, tracked.direction, step, passing)
             }
             _ => Verdict::Forward,
         }

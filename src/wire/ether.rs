@@ -28,6 +28,7 @@ pub const NO_VLAN: u16 = 0x0fff;
 pub const SERVICE_TAG: u16 = 0x1000;
 
 const MACS_BYTES: usize = 12;
+const TYPE_BYTES: usize = 2;
 const TAG_BYTES: usize = 4;
 const VLAN_ID_MASK: u16 = 0x0fff;
 
@@ -71,18 +72,35 @@ impl EtherHeader {
 #[inline(always)]
 pub(super) fn parse(frame: &[u8], header: &mut EtherHeader) -> Result<(), DropReason> {
     let cut = DropReason::FrameTruncated;
-    let &[a, b, c, d, e, f, g, h, i, j, k, l] = frame.first_chunk::<MACS_BYTES>().ok_or(cut)?;
+    let &[a, b, c, d, e, f, g, h, i, j, k, l, high, low] = frame
+        .first_chunk::<{ MACS_BYTES + TYPE_BYTES }>()
+        .ok_or(cut)?;
     *header = EtherHeader {
         dst: [a, b, c, d, e, f],
         src: [g, h, i, j, k, l],
+        ethertype: u16::from_be_bytes([high, low]),
+        payload_offset: MACS_BYTES + TYPE_BYTES,
         ..EtherHeader::default()
     };
+    match is_tag(header.ethertype) {
+        true => tags(frame, header),
+        false => Ok(()),
+    }
+}
+
+fn is_tag(ethertype: u16) -> bool {
+    matches!(ethertype, TPID_8021Q | TPID_8021AD | TPID_QINQ_OLD)
+}
+
+#[inline(never)]
+fn tags(frame: &[u8], header: &mut EtherHeader) -> Result<(), DropReason> {
+    let cut = DropReason::FrameTruncated;
     let mut at = MACS_BYTES;
     loop {
         let ethertype = be16(frame, at).ok_or(cut)?;
-        if !matches!(ethertype, TPID_8021Q | TPID_8021AD | TPID_QINQ_OLD) {
+        if !is_tag(ethertype) {
             header.ethertype = ethertype;
-            header.payload_offset = at + 2;
+            header.payload_offset = at + TYPE_BYTES;
             return Ok(());
         }
         let slot = header

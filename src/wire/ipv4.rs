@@ -33,22 +33,18 @@ pub(super) fn parse(frame: &[u8], at: usize, ip: &mut Option<Ip>) -> Result<(), 
                 .unwrap_or_default(),
         )?;
     }
+    let ip = ip.insert(header.ip(at, at..end, L4::Unparsed));
     let bits = header.be16(6);
-    let more = bits & MORE_FRAGMENTS != 0;
-    let offset_bytes = u32::from(bits & OFFSET_MASK) * 8;
-    let (fragment, l4) = if more || offset_bytes != 0 {
-        let fragment = Fragment {
-            id: u32::from(header.be16(4)),
-            offset_bytes,
-            more,
-            data_offset: l4_offset,
-            next_header_at: at + 9,
-        };
-        (Some(fragment), L4::Unparsed)
-    } else {
-        (None, l4::parse(frame, l4_offset, end, header.protocol())?)
-    };
-    *ip = Some(header.ip(at, at..end, fragment, l4));
+    if bits & (MORE_FRAGMENTS | OFFSET_MASK) == 0 {
+        return l4::parse(frame, l4_offset, end, header.protocol(), &mut ip.l4);
+    }
+    ip.fragment = Some(Fragment {
+        id: u32::from(header.be16(4)),
+        offset_bytes: u32::from(bits & OFFSET_MASK) * 8,
+        more: bits & MORE_FRAGMENTS != 0,
+        data_offset: l4_offset,
+        next_header_at: at + 9,
+    });
     Ok(())
 }
 
@@ -60,17 +56,17 @@ pub(super) fn parse_quoted(quote: &[u8]) -> Option<Ip> {
     // A quote that ends inside its own header says nothing, and offsets must stay inside it.
     quote.get(header.len()..)?;
     let l4 = l4::parse_quoted(quote, header.len(), header.protocol())?;
-    Some(header.ip(0, 0..quote.len(), None, l4))
+    Some(header.ip(0, 0..quote.len(), l4))
 }
 
 /// The part of the header that is always there.
-struct Header([u8; MIN_HEADER_BYTES]);
+struct Header<'a>(&'a [u8; MIN_HEADER_BYTES]);
 
-impl Header {
+impl Header<'_> {
     #[inline]
-    fn of(bytes: &[u8], at: usize) -> Result<Header, DropReason> {
+    fn of(bytes: &[u8], at: usize) -> Result<Header<'_>, DropReason> {
         let there = bytes.get(at..).and_then(<[u8]>::first_chunk);
-        let header = Header(*there.ok_or(DropReason::FrameTruncated)?);
+        let header = Header(there.ok_or(DropReason::FrameTruncated)?);
         if header.0[0] >> 4 != 4 || header.len() < MIN_HEADER_BYTES {
             return Err(DropReason::IpHeaderBad);
         }
@@ -87,16 +83,16 @@ impl Header {
 
     #[inline]
     fn be16(&self, at: usize) -> u16 {
-        super::be16(&self.0, at).unwrap_or_default()
+        super::be16(self.0, at).unwrap_or_default()
     }
 
     #[inline]
     fn address(&self, at: usize) -> Ipv4Addr {
-        Ipv4Addr::from_bits(super::be32(&self.0, at).unwrap_or_default())
+        Ipv4Addr::from_bits(super::be32(self.0, at).unwrap_or_default())
     }
 
-    #[inline]
-    fn ip(&self, at: usize, datagram: Range<usize>, fragment: Option<Fragment>, l4: L4) -> Ip {
+    #[inline(always)]
+    fn ip(&self, at: usize, datagram: Range<usize>, l4: L4) -> Ip {
         Ip {
             src: self.address(12).into(),
             dst: self.address(16).into(),
@@ -104,7 +100,7 @@ impl Header {
             protocol: self.protocol(),
             datagram,
             l4_offset: at + self.len(),
-            fragment,
+            fragment: None,
             l4,
         }
     }

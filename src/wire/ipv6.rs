@@ -19,8 +19,8 @@ const DEST_OPTIONS: u8 = 60;
 const MAX_EXTENSION_HEADERS: usize = 6;
 
 /// RFC 8200 sections 3 and 4.
-pub(super) fn parse(frame: &[u8], at: usize) -> Result<Ip, DropReason> {
-    let mut ip = header(frame, at)?;
+pub(super) fn parse(frame: &[u8], at: usize, ip: &mut Option<Ip>) -> Result<(), DropReason> {
+    let ip = ip.insert(header(frame, at)?);
     let length = usize::from(be16(frame, at + 4).ok_or(DropReason::FrameTruncated)?);
     if length == 0 && ip.protocol == HOP_BY_HOP {
         return Err(DropReason::IpLengthZero);
@@ -31,11 +31,11 @@ pub(super) fn parse(frame: &[u8], at: usize) -> Result<Ip, DropReason> {
     }
     ip.datagram = at..end;
     let bytes = frame.get(..end).unwrap_or_default();
-    chain(bytes, &mut ip, at + 6)?;
+    chain(bytes, ip, at + 6)?;
     if ip.fragment.is_none() {
-        ip.l4 = l4::parse(frame, ip.l4_offset, end, ip.protocol)?;
+        l4::parse(frame, ip.l4_offset, end, ip.protocol, &mut ip.l4)?;
     }
-    Ok(ip)
+    Ok(())
 }
 
 pub(super) fn parse_quoted(quote: &[u8]) -> Option<Ip> {

@@ -119,26 +119,35 @@ const ICMP_BYTES: usize = 8;
 /// RFC 7323 section 2.3.
 const MAX_WINDOW_SCALE: u8 = 14;
 
-/// Parses the transport header at `at`; the datagram ends at `end`.
+/// Parses the transport header at `at`, into its place; the datagram ends at `end`.
 #[inline(always)]
-pub(super) fn parse(frame: &[u8], at: usize, end: usize, protocol: u8) -> Result<L4, DropReason> {
+pub(super) fn parse(
+    frame: &[u8],
+    at: usize,
+    end: usize,
+    protocol: u8,
+    l4: &mut L4,
+) -> Result<(), DropReason> {
     let bytes = frame.get(..end).unwrap_or_default();
     match protocol {
-        proto::TCP => tcp(bytes, at).map(L4::Tcp),
+        proto::TCP => return tcp(bytes, at, l4),
         proto::UDP => {
-            let udp = udp(bytes, at).ok_or(DropReason::UdpHeaderBad)?;
-            let length = usize::from(be16(bytes, at + 4).ok_or(DropReason::UdpHeaderBad)?);
+            let bad = DropReason::UdpHeaderBad;
+            let header = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(bad)?;
+            let &[.., high, low, _, _]: &[u8; UDP_BYTES] = header;
+            let length = usize::from(u16::from_be_bytes([high, low]));
             // Zero stands in UDP super-frames and in IPv6 jumbograms; those are not judged here.
             if length != 0 && (length < UDP_BYTES || at + length > end) {
-                return Err(DropReason::UdpHeaderBad);
+                return Err(bad);
             }
-            Ok(L4::Udp(udp))
+            *l4 = L4::Udp(udp(header, at));
         }
-        proto::ICMP | proto::ICMPV6 => icmp(bytes, at)
-            .map(L4::Icmp)
-            .ok_or(DropReason::IcmpHeaderBad),
-        _ => Ok(L4::Other),
+        proto::ICMP | proto::ICMPV6 => {
+            *l4 = L4::Icmp(icmp(bytes, at).ok_or(DropReason::IcmpHeaderBad)?);
+        }
+        _ => *l4 = L4::Other,
     }
+    Ok(())
 }
 
 /// The fixed part of a transport header.
@@ -161,14 +170,14 @@ pub(super) fn parse_quoted(quote: &[u8], at: usize, protocol: u8) -> Option<L4> 
             payload_offset: quote.len(),
             ..TcpSegment::default()
         }),
-        proto::UDP => L4::Udp(udp(quote, at)?),
+        proto::UDP => L4::Udp(udp(quote.get(at..)?.first_chunk()?, at)),
         proto::ICMP | proto::ICMPV6 => L4::Icmp(icmp(quote, at)?),
         _ => L4::Other,
     })
 }
 
 #[inline(always)]
-fn tcp(bytes: &[u8], at: usize) -> Result<TcpSegment, DropReason> {
+fn tcp(bytes: &[u8], at: usize, l4: &mut L4) -> Result<(), DropReason> {
     let bad = DropReason::TcpHeaderBad;
     let header: &[u8; TCP_MIN_BYTES] = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(bad)?;
     let header_bytes = usize::from(header[12] >> 4) * 4;
@@ -179,7 +188,7 @@ fn tcp(bytes: &[u8], at: usize) -> Result<TcpSegment, DropReason> {
         .get(at + TCP_MIN_BYTES..at + header_bytes)
         .ok_or(bad)?;
     let payload_offset = at + header_bytes;
-    let mut segment = TcpSegment {
+    let segment = TcpSegment {
         src_port: u16::from_be_bytes([header[0], header[1]]),
         dst_port: u16::from_be_bytes([header[2], header[3]]),
         seq: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
@@ -191,14 +200,17 @@ fn tcp(bytes: &[u8], at: usize) -> Result<TcpSegment, DropReason> {
         payload_bytes: u32::try_from(bytes.len() - payload_offset).map_err(|_| bad)?,
         ..TcpSegment::default()
     };
-    tcp_options(options, &mut segment);
     if segment.src_port == 0 || segment.dst_port == 0 {
         return Err(bad);
     }
     if !segment.flags.is_sane() {
         return Err(DropReason::TcpFlagsBad);
     }
-    Ok(segment)
+    *l4 = L4::Tcp(segment);
+    if let (L4::Tcp(segment), [_, ..]) = (l4, options) {
+        tcp_options(options, segment);
+    }
+    Ok(())
 }
 
 /// Reads what tracking needs. An option whose length does not add up ends the reading, as it does
@@ -237,13 +249,12 @@ fn tcp_options(mut bytes: &[u8], segment: &mut TcpSegment) {
 }
 
 #[inline(always)]
-fn udp(bytes: &[u8], at: usize) -> Option<Udp> {
-    bytes.get(at..at + UDP_BYTES)?;
-    Some(Udp {
-        src_port: be16(bytes, at)?,
-        dst_port: be16(bytes, at + 2)?,
+fn udp(&[a, b, c, d, ..]: &[u8; UDP_BYTES], at: usize) -> Udp {
+    Udp {
+        src_port: u16::from_be_bytes([a, b]),
+        dst_port: u16::from_be_bytes([c, d]),
         payload_offset: at + UDP_BYTES,
-    })
+    }
 }
 
 fn icmp(bytes: &[u8], at: usize) -> Option<Icmp> {

@@ -192,10 +192,7 @@ pub fn parse_into(frame: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
     let at = packet.ether.payload_offset;
     match packet.ether.ethertype {
         ETHERTYPE_IPV4 => ipv4::parse(frame, at, &mut packet.ip),
-        ETHERTYPE_IPV6 => {
-            packet.ip = Some(ipv6::parse(frame, at)?);
-            Ok(())
-        }
+        ETHERTYPE_IPV6 => ipv6::parse(frame, at, &mut packet.ip),
         _ => Ok(()),
     }
 }

@@ -10,13 +10,13 @@ use crate::wire::{ETHERTYPE_IPV4, Meta, Packet, checksum};
 impl Engine {
     /// Holds a fragment, or judges the datagram that it completes.
     #[inline(never)]
-    pub(super) fn fragment(&mut self, packet: &Packet, passing: Passing<'_>) -> Verdict {
-        let Passing {
+    pub(super) fn fragment(&mut self, packet: &Packet, passing: &mut Passing<'_>) -> Verdict {
+        let &mut Passing {
             side,
-            frame,
+            ref mut frame,
             meta,
             now,
-            out,
+            ref mut out,
             ..
         } = passing;
         // Each fragment's own: of two with the same place, the receiver takes the good one.
@@ -49,7 +49,7 @@ impl Engine {
         let verdict = match crate::wire::parse(&datagram) {
             Ok(packet) => match &packet.ip {
                 Some(ip) => {
-                    let whole = Passing {
+                    let mut whole = Passing {
                         side,
                         frame: &mut datagram,
                         meta: &Meta::default(),
@@ -57,7 +57,7 @@ impl Engine {
                         now,
                         out,
                     };
-                    self.ip(&packet, ip, self.key(&packet).as_ref(), whole)
+                    self.ip(&packet, ip, self.key(&packet).as_ref(), &mut whole)
                 }
                 None => Verdict::Drop(DropReason::FragmentBad),
             },

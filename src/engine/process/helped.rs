@@ -31,7 +31,7 @@ impl Engine {
         direction: Direction,
         step: TcpStep,
         packet: &Packet,
-        passing: Passing<'_>,
+        passing: &mut Passing<'_>,
     ) -> Verdict {
         let Some((ip, segment)) = tcp_of(packet) else {
             return Verdict::Forward;
@@ -46,15 +46,15 @@ impl Engine {
             edit::clear_urgent(passing.frame, ip, passing.meta.checksum());
         }
         let Some(session) = self.shared.sessions.find(id) else {
-            return self.without_session((id, profile), direction, step, packet, &passing);
+            return self.without_session((id, profile), direction, step, packet, passing);
         };
-        let Passing {
+        let &mut Passing {
             side,
-            frame,
+            ref mut frame,
             meta,
             is_assembled,
             now,
-            out,
+            ref mut out,
         } = passing;
         let cx = self.shared.context(now);
         let mut released = Released::default();
@@ -133,13 +133,13 @@ impl Engine {
         verdict: Verdict,
         tuple: &Tuple,
         packet: &Packet,
-        passing: Passing<'_>,
+        passing: &mut Passing<'_>,
     ) -> Verdict {
-        let Passing {
+        let &mut Passing {
             side,
-            frame,
+            ref mut frame,
             now,
-            out,
+            ref mut out,
             ..
         } = passing;
         let is_first = |segment: &TcpSegment| {
