@@ -34,7 +34,7 @@ pub use flow::{CachedVerdict, Flow, Link, STATE_CHANGING_FLAGS, TcpStep, Tracked
 pub use fragment::{FragmentStore, Fragmented};
 pub use range::{FIRST_DATA_PORT, Missed, Pair, Ranges};
 pub use settings::Settings;
-pub use table::{InsertError, Removed, Table};
+pub use table::{HeldFlow, InsertError, Removed, Table};
 pub use tcp::{Judgement, Tcp, TcpState, after, before};
 pub use time::Time;
 pub use tuple::{FlowKey, ICMP_ANSWER, Tuple};

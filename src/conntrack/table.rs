@@ -2,12 +2,13 @@ mod buckets;
 mod queue;
 mod sources;
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
-use self::buckets::{Buckets, Hashed};
+use self::buckets::{Buckets, Hashed, HeldEntry};
 use self::queue::{Place, Queue};
 use self::sources::Sources;
 use super::flow::Standing;
@@ -136,21 +137,22 @@ impl<T: Copy> Table<T> {
         self.buckets.fetch_entry(key.hash_value());
     }
 
-    /// Looks a flow up and works on it.
-    #[inline(always)] // what it returns is not to go through memory
-    pub fn with<R>(&self, key: &FlowKey, work: impl FnOnce(&mut Flow<T>) -> R) -> Option<R> {
+    /// Looks a flow up. Until it is dropped, nobody else gets at the flow or its bucket.
+    #[inline(always)] // what a worker finds is not to go through memory
+    pub fn find(&self, key: &FlowKey) -> Option<HeldFlow<'_, T>> {
         let hash = key.hash_value();
-        let mut held = self.buckets.hold(hash);
-        let entry = held.find(hash)?;
+        let entry = self.buckets.hold(hash).into_entry(hash)?;
         if !entry.is(key) {
             return None;
         }
-        let result = work(&mut entry.flow);
-        let standing = entry.flow.standing();
-        if standing != entry.filed {
-            self.refile(entry, standing);
-        }
-        Some(result)
+        Some(HeldFlow { entry, table: self })
+    }
+
+    /// Looks a flow up and works on it.
+    #[inline]
+    pub fn with<R>(&self, key: &FlowKey, work: impl FnOnce(&mut Flow<T>) -> R) -> Option<R> {
+        let mut flow = self.find(key)?;
+        Some(work(&mut flow))
     }
 
     /// Inserts a flow. When the table is full, another flow makes room for it, if one may go: that
@@ -355,6 +357,38 @@ impl<T: Copy> Table<T> {
     /// Over 80 % full.
     fn is_crowded(&self) -> bool {
         self.len() * 5 > self.settings.max_flows * 4
+    }
+}
+
+/// A flow of the table, to be worked on for a short time and without calling the table.
+pub struct HeldFlow<'a, T: Copy> {
+    entry: HeldEntry<'a, Entry<T>>,
+    table: &'a Table<T>,
+}
+
+impl<T: Copy> Deref for HeldFlow<'_, T> {
+    type Target = Flow<T>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Flow<T> {
+        &self.entry.flow
+    }
+}
+
+impl<T: Copy> DerefMut for HeldFlow<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Flow<T> {
+        &mut self.entry.flow
+    }
+}
+
+impl<T: Copy> Drop for HeldFlow<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let standing = self.entry.flow.standing();
+        if standing != self.entry.filed {
+            self.table.refile(&mut self.entry, standing);
+        }
     }
 }
 

@@ -211,6 +211,7 @@ impl Tcp {
     }
 
     /// Judges a segment and moves the state.
+    #[inline]
     pub fn update(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
         let flags = segment.flags;
         if flags.has(TcpFlags::RST) {
@@ -226,6 +227,7 @@ impl Tcp {
         self.data(direction, segment)
     }
 
+    #[inline(never)]
     fn syn(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
         use TcpState::{Close, SynSent, SynSent2, TimeWait};
         match (self.state, direction) {
@@ -275,6 +277,7 @@ impl Tcp {
         }
     }
 
+    #[inline(never)]
     fn syn_ack(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
         use TcpState::{SynRecv, SynSent, SynSent2};
         // A server may take the data of a SYN or not (RFC 7413).
@@ -326,6 +329,7 @@ impl Tcp {
         self.state = TcpState::SynRecv;
     }
 
+    #[inline(never)]
     fn reset(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
         let state = self.state;
         let (sender, receiver) = self.sender_receiver(direction);
@@ -369,6 +373,7 @@ impl Tcp {
     /// Linux's `IP_CT_TCP_MAX_RETRANS`: the same segment again, with no answer between. Here only what
     /// carries something counts: acknowledgments repeat for many reasons, and forged SYNs make an end
     /// send them (RFC 5961 section 4).
+    #[inline]
     fn note_repeats(&mut self, direction: Direction, segment: &TcpSegment) {
         self.closed_window = segment.window == 0;
         if segment.seq_len() == 0 {
@@ -388,6 +393,7 @@ impl Tcp {
         self.newest = newest;
     }
 
+    #[inline]
     fn data(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
         if matches!(self.state, TcpState::SynSent | TcpState::SynSent2) {
             // A server with a stale connection answers the SYN with a challenge ACK.
@@ -455,6 +461,7 @@ impl Tcp {
         Judgement::Valid
     }
 
+    #[inline]
     fn state_from_fins(&self) -> TcpState {
         if self.state == TcpState::Close {
             return TcpState::Close;

@@ -268,32 +268,29 @@ impl Engine {
         let generation = self.rules.generation;
         let settings = &self.shared.settings.conntrack;
         let now = passing.now;
-        let found = self.shared.table.with(key, |flow| {
-            if flow.expires <= now {
-                return Found::Expired;
-            }
-            let direction = flow.direction(from_low);
-            if flow.side_of(direction) != passing.side {
-                return Found::WrongSide;
-            }
-            if matches!(flow.link, Link::Control(..)) && !passing.checksum_holds(ip) {
-                return Found::BadChecksum;
-            }
-            let tracked = flow.update(direction, packet, settings, now);
-            if let Some(TcpStep {
-                judgement: Judgement::Reopen,
-                ..
-            }) = tracked.tcp
-            {
-                return Found::Reopen;
-            }
-            Found::Packet(
-                tracked,
-                flow.link,
-                flow.cached(direction, tracked.state, generation),
-            )
-        });
-        found.unwrap_or(Found::Nothing)
+        let Some(mut flow) = self.shared.table.find(key) else {
+            return Found::Nothing;
+        };
+        if flow.expires <= now {
+            return Found::Expired;
+        }
+        let direction = flow.direction(from_low);
+        if flow.side_of(direction) != passing.side {
+            return Found::WrongSide;
+        }
+        if matches!(flow.link, Link::Control(..)) && !passing.checksum_holds(ip) {
+            return Found::BadChecksum;
+        }
+        let tracked = flow.update(direction, packet, settings, now);
+        if let Some(TcpStep {
+            judgement: Judgement::Reopen,
+            ..
+        }) = tracked.tcp
+        {
+            return Found::Reopen;
+        }
+        let kept = flow.cached(direction, tracked.state, generation);
+        Found::Packet(tracked, flow.link, kept)
     }
 
     /// A packet of a tracked flow.

@@ -6,6 +6,7 @@
 //! not offer; ARCHITECTURE.md has the figures.
 #![allow(unsafe_code)]
 
+use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{
     AtomicPtr, AtomicU8, AtomicU32,
@@ -114,7 +115,7 @@ fn tag(hash: u64) -> u8 {
 }
 
 impl<E> Bucket<E> {
-    #[inline]
+    #[inline(always)]
     fn hold(&self) -> Held<'_, E> {
         let take = || {
             self.lock
@@ -122,13 +123,18 @@ impl<E> Bucket<E> {
                 .is_ok()
         };
         if !take() {
-            // Held for some hundred instructions, unless its holder lost its core.
-            let backoff = Backoff::new();
-            while !take() {
-                backoff.snooze();
-            }
+            wait_until(take);
         }
         Held { bucket: self }
+    }
+}
+
+/// It is held for some hundred instructions, unless its holder lost its core.
+#[cold]
+fn wait_until(take: impl Fn() -> bool) {
+    let backoff = Backoff::new();
+    while !take() {
+        backoff.snooze();
     }
 }
 
@@ -144,7 +150,7 @@ impl<E> Drop for Held<'_, E> {
     }
 }
 
-impl<E: Hashed> Held<'_, E> {
+impl<'a, E: Hashed> Held<'a, E> {
     /// The entry with this hash.
     #[inline]
     pub(super) fn find(&mut self, hash: u64) -> Option<&mut E> {
@@ -154,6 +160,13 @@ impl<E: Hashed> Held<'_, E> {
         }
         let mut beside = self.beside_mut()?.iter_mut().map(|entry| &mut **entry);
         beside.find(|entry| entry.hash() == hash)
+    }
+
+    /// The entry with this hash, as long as its bucket is held.
+    #[inline(always)]
+    pub(super) fn into_entry(mut self, hash: u64) -> Option<HeldEntry<'a, E>> {
+        let entry = NonNull::from(self.find(hash)?);
+        Some(HeldEntry { entry, _held: self })
     }
 
     /// Puts an entry in. The caller has seen that none with its hash is there.
@@ -244,6 +257,31 @@ impl<E: Hashed> Held<'_, E> {
             drop(unsafe { Box::from_raw(beside) });
         }
         Some(taken)
+    }
+}
+
+/// An entry of a bucket that is held until this is dropped.
+pub(super) struct HeldEntry<'a, E> {
+    entry: NonNull<E>,
+    _held: Held<'a, E>,
+}
+
+impl<E> Deref for HeldEntry<'_, E> {
+    type Target = E;
+
+    #[inline(always)]
+    fn deref(&self) -> &E {
+        // SAFETY: it came from `Held::find`, whose `Held` is here, so that nobody else has the entry
+        // or takes it out; `&self` allows no `&mut` beside it.
+        unsafe { self.entry.as_ref() }
+    }
+}
+
+impl<E> DerefMut for HeldEntry<'_, E> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut E {
+        // SAFETY: as above; `&mut self` makes this the only reference.
+        unsafe { self.entry.as_mut() }
     }
 }
 
