@@ -213,7 +213,7 @@ impl<T: Copy> Flow<T> {
     }
 
     /// Judges a packet of this flow that came in at the right side, and moves the flow.
-    #[inline]
+    #[inline(always)] // what it tells is not to go through memory
     pub fn update(
         &mut self,
         direction: Direction,
@@ -370,7 +370,7 @@ impl<T: Copy> Flow<T> {
     }
 
     /// The cached outcome for a packet, if it is still good.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn cached(&self, direction: Direction, state: CtState, generation: u32) -> Option<T> {
         let [original, reply] = self.outcomes;

@@ -50,8 +50,8 @@ struct Passing<'a> {
     out: &'a mut Out,
 }
 
-/// What a look at the flow table told.
-enum Found {
+/// Why a packet is not of a flow that is there.
+enum Missed {
     Nothing,
     /// The flow's time is over.
     Expired,
@@ -59,7 +59,6 @@ enum Found {
     Reopen,
     WrongSide,
     BadChecksum,
-    Packet(Tracked, Link, Option<Kept>),
 }
 
 impl Engine {
@@ -202,11 +201,9 @@ impl Engine {
         if has_tcp_flags(packet, STATE_CHANGING_FLAGS) && !passing.checksum_holds(ip) {
             return Verdict::Drop(DropReason::ChecksumBad);
         }
-        match self.find(key, *from_low, packet, ip, passing) {
-            Found::Packet(tracked, link, cached) => {
-                self.known(key, &tracked, link, cached, packet, passing)
-            }
-            found => self.not_known(found, key, *from_low, packet, ip, passing),
+        match self.of_flow(key, *from_low, packet, ip, passing) {
+            Ok(verdict) => verdict,
+            Err(missed) => self.not_known(missed, key, *from_low, packet, ip, passing),
         }
     }
 
@@ -215,7 +212,7 @@ impl Engine {
     #[inline(never)]
     fn not_known(
         &mut self,
-        mut found: Found,
+        mut missed: Missed,
         key: &FlowKey,
         from_low: bool,
         packet: &Packet,
@@ -223,18 +220,15 @@ impl Engine {
         passing: &mut Passing<'_>,
     ) -> Verdict {
         for _ in 0..MAX_RACES {
-            let may_begin = match found {
-                Found::Packet(tracked, link, cached) => {
-                    return self.known(key, &tracked, link, cached, packet, passing);
-                }
-                Found::WrongSide => return Verdict::Drop(DropReason::WrongSide),
-                Found::BadChecksum => return Verdict::Drop(DropReason::ChecksumBad),
-                Found::Expired => {
+            let may_begin = match missed {
+                Missed::WrongSide => return Verdict::Drop(DropReason::WrongSide),
+                Missed::BadChecksum => return Verdict::Drop(DropReason::ChecksumBad),
+                Missed::Expired => {
                     // It may be needed for longer than it was promised: look again.
                     self.shared.expire(key, passing.now, &self.counters);
                     false
                 }
-                Found::Reopen => {
+                Missed::Reopen => {
                     if let Some(removed) = self.shared.table.remove_if(key, is_closed) {
                         let why = "its ports were used for another connection";
                         self.shared
@@ -242,7 +236,7 @@ impl Engine {
                     }
                     true
                 }
-                Found::Nothing => true,
+                Missed::Nothing => true,
             };
             if may_begin
                 && let Some(tuple) = Tuple::of(packet)
@@ -250,36 +244,40 @@ impl Engine {
             {
                 return self.missed_range(verdict, &tuple, packet, passing);
             }
-            found = self.find(key, from_low, packet, ip, passing);
+            match self.of_flow(key, from_low, packet, ip, passing) {
+                Ok(verdict) => return verdict,
+                Err(again) => missed = again,
+            }
         }
         Verdict::Drop(DropReason::TableFull)
     }
 
-    /// The one look-up of a packet: finds its flow, moves it, and takes a copy of what decides.
+    /// The one look-up of a packet: finds its flow, moves it, and lets go of it before what decides
+    /// is looked at.
     #[inline(always)]
-    fn find(
-        &self,
+    fn of_flow(
+        &mut self,
         key: &FlowKey,
         from_low: bool,
         packet: &Packet,
         ip: &Ip,
-        passing: &Passing<'_>,
-    ) -> Found {
+        passing: &mut Passing<'_>,
+    ) -> Result<Verdict, Missed> {
         let generation = self.rules.generation;
         let settings = &self.shared.settings.conntrack;
         let now = passing.now;
         let Some(mut flow) = self.shared.table.find(key) else {
-            return Found::Nothing;
+            return Err(Missed::Nothing);
         };
         if flow.expires <= now {
-            return Found::Expired;
+            return Err(Missed::Expired);
         }
         let direction = flow.direction(from_low);
         if flow.side_of(direction) != passing.side {
-            return Found::WrongSide;
+            return Err(Missed::WrongSide);
         }
         if matches!(flow.link, Link::Control(..)) && !passing.checksum_holds(ip) {
-            return Found::BadChecksum;
+            return Err(Missed::BadChecksum);
         }
         let tracked = flow.update(direction, packet, settings, now);
         if let Some(TcpStep {
@@ -287,10 +285,14 @@ impl Engine {
             ..
         }) = tracked.tcp
         {
-            return Found::Reopen;
+            return Err(Missed::Reopen);
         }
-        let kept = flow.cached(direction, tracked.state, generation);
-        Found::Packet(tracked, flow.link, kept)
+        let (link, cached) = (
+            flow.link,
+            flow.cached(direction, tracked.state, generation),
+        );
+        drop(flow);
+        Ok(self.known(key, &tracked, link, cached, packet, passing))
     }
 
     /// A packet of a tracked flow.

@@ -37,7 +37,7 @@ impl Engine {
     }
 
     /// Notes something about the present frame, if anybody wants to know.
-    #[inline]
+    #[inline(always)]
     pub(super) fn note(&mut self, what: impl FnOnce(&mut Trace)) {
         if let Some(trace) = &mut self.trace {
             what(trace);
