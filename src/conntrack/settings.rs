@@ -85,7 +85,7 @@ impl Default for Settings {
 impl Settings {
     /// How long a TCP flow may stay silent. `is_one_sided`: nobody has answered it; if it is
     /// established nevertheless, its beginning was not seen.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn tcp(&self, tcp: &Tcp, is_one_sided: bool) -> Duration {
         let of_state = match tcp.state() {

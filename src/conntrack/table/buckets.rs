@@ -82,8 +82,9 @@ impl<E: Hashed> Buckets<E> {
         let bucket = self.of(hash);
         for (tag_there, entry) in bucket.tags.iter().zip(&bucket.entries) {
             if tag_there.load(Relaxed) == tag(hash) {
-                // It may begin inside a line.
+                // It may begin inside a line. Another one with the same tag is rare.
                 prefetch(entry.load(Relaxed), size_of::<E>() / 64 + 1);
+                return;
             }
         }
     }
