@@ -17,11 +17,10 @@ fn record(lab: &Lab) -> Vec<String> {
         .collect()
 }
 
-const OPEN: &[(Speaker, &str)] = &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")];
 const OPEN_TOLD: &str = "command 'PASV': reply 227";
 
 fn data() -> Wire {
-    Wire::new("192.0.2.10:40001", "192.0.2.20:50000", Side::Outside)
+    to_port(40_001, 50_000)
 }
 
 #[test]

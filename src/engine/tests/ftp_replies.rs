@@ -485,9 +485,7 @@ fn neither_a_try_nor_the_answer_sent_again_makes_a_port_last_longer() {
     lab.later(50);
     assert!(lab.pass(Side::Inside, answer).is_forward(), "sent again");
     let data = Wire::new("192.0.2.10:41000", DATA, Side::Outside);
-    let mut syn = data.segment(Client, SYN, b"");
-    syn.ack = 0;
-    assert!(lab.pass(Side::Outside, syn.frame()).is_forward());
+    assert!(data.begin(&mut lab).is_forward());
     let mut rst = data.segment(Server, RST | ACK, b"");
     (rst.seq, rst.ack) = (0, 1001);
     assert!(lab.pass(Side::Inside, rst.frame()).is_forward());
@@ -503,9 +501,7 @@ fn eight_tries_and_no_more() {
     say(&mut lab, &mut wire, Server, EVIL);
     for port in 0..9 {
         let data = Wire::new(&at(V4[0], 42_000 + port), DATA, Side::Outside);
-        let mut syn = data.segment(Client, SYN, b"");
-        syn.ack = 0;
-        let passed = lab.pass(Side::Outside, syn.frame()).is_forward();
+        let passed = data.begin(&mut lab).is_forward();
         assert_eq!(passed, port < 8, "{port}");
         let mut rst = data.segment(Server, RST | ACK, b"");
         (rst.seq, rst.ack) = (0, 1001);

@@ -2,17 +2,9 @@
 
 use super::*;
 
-fn lab(settings: &[(&str, &str)]) -> Lab {
-    let mut made = Settings::default();
-    for (name, value) in settings {
-        made.set(name, value).unwrap();
-    }
-    Lab::with(made)
-}
-
 /// A session with these settings, logged in.
 fn with(settings: &[(&str, &str)]) -> (Lab, Wire) {
-    let mut lab = lab(settings);
+    let mut lab = Lab::set(settings);
     let wire = session(&mut lab);
     (lab, wire)
 }
@@ -32,7 +24,7 @@ fn server_connects(lab: &mut Lab, from_port: u16, to: &str) -> bool {
 #[test]
 fn demand_login() {
     for (value, opened) in [("yes", 0), ("no", 1)] {
-        let mut lab = lab(&[("ftp.demand_login", value)]);
+        let mut lab = Lab::set(&[("ftp.demand_login", value)]);
         let mut wire = control(V4, Side::Outside);
         assert!(wire.connect(&mut lab));
         wire.dialogue(
@@ -44,12 +36,7 @@ fn demand_login() {
             ],
         );
         assert_eq!(lab.shared.totals().ports_opened, opened);
-        let open = connects(
-            &mut lab,
-            "192.0.2.10:40001",
-            "192.0.2.20:50000",
-            Side::Outside,
-        );
+        let open = reaches(&mut lab, 40_001, 50_000);
         assert_eq!(open, opened == 1);
     }
 }
@@ -75,12 +62,7 @@ fn active_mode_off() {
                 (Server, "227 ok (192,0,2,20,195,80)"),
             ],
         );
-        assert!(connects(
-            &mut lab,
-            "192.0.2.10:40001",
-            "192.0.2.20:50000",
-            Side::Outside
-        ));
+        assert!(reaches(&mut lab, 40_001, 50_000));
     }
 }
 
@@ -126,16 +108,8 @@ fn source_port_20() {
     );
     assert_eq!(lab.dropped(DropReason::ExpectationSourcePort), 1);
     // It is about active mode.
-    wire.dialogue(
-        &mut lab,
-        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
-    );
-    assert!(connects(
-        &mut lab,
-        "192.0.2.10:40001",
-        "192.0.2.20:50000",
-        Side::Outside
-    ));
+    wire.dialogue(&mut lab, OPEN);
+    assert!(reaches(&mut lab, 40_001, 50_000));
     // Without the setting any port does.
     let (mut lab, mut wire) = with(&[]);
     wire.dialogue(&mut lab, &[(Client, "PORT 192,0,2,10,195,80")]);
@@ -172,10 +146,7 @@ fn foreign_addresses() {
     }
     // The server's own address stays what it is.
     let (mut lab, mut wire) = with(&[("ftp.foreign", "198.51.100.0/24")]);
-    wire.dialogue(
-        &mut lab,
-        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
-    );
+    wire.dialogue(&mut lab, OPEN);
     assert!(connects(&mut lab, "192.0.2.10:40001", OWN, Side::Outside));
 }
 
@@ -212,10 +183,7 @@ fn fxp_passive() {
         ("198.51.100.9:40001", &[], false),
     ] {
         let (mut lab, mut wire) = with(settings);
-        wire.dialogue(
-            &mut lab,
-            &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
-        );
+        wire.dialogue(&mut lab, OPEN);
         let to = "192.0.2.20:50000";
         assert!(
             !connects(&mut lab, from, to, Side::Inside),
@@ -227,10 +195,7 @@ fn fxp_passive() {
     }
     // The session's end shuts it, too.
     let (mut lab, mut wire) = with(&listed);
-    wire.dialogue(
-        &mut lab,
-        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
-    );
+    wire.dialogue(&mut lab, OPEN);
     let told = lab.told().join("\n");
     assert!(
         told.contains("192.0.2.10 or a host of ftp.fxp may connect"),
@@ -265,12 +230,7 @@ fn command_policy() {
         &mut lab,
         &[(Client, "EPSV"), (Server, "229 ok (|||50000|)")],
     );
-    assert!(connects(
-        &mut lab,
-        "192.0.2.10:40001",
-        "192.0.2.20:50000",
-        Side::Outside
-    ));
+    assert!(reaches(&mut lab, 40_001, 50_000));
 
     let (mut lab, mut wire) = with(&[("ftp.commands", "allow:USER,PASS,RETR,PASV")]);
     for line in ["STOR x", "XYZZY", "SIZE", "AUTH TLS"] {
@@ -304,22 +264,11 @@ fn a_forbidden_command_that_comes_byte_by_byte_or_again() {
 fn expect_timeout() {
     for (wait, open) in [(4, true), (5, false)] {
         let (mut lab, mut wire) = with(&[("ftp.expect_timeout", "5")]);
-        wire.dialogue(
-            &mut lab,
-            &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
-        );
+        wire.dialogue(&mut lab, OPEN);
         let told = lab.told().join("\n");
         assert!(told.contains("once within 5 s"), "{told}");
         lab.later(wait);
-        assert_eq!(
-            connects(
-                &mut lab,
-                "192.0.2.10:40001",
-                "192.0.2.20:50000",
-                Side::Outside
-            ),
-            open
-        );
+        assert_eq!(reaches(&mut lab, 40_001, 50_000), open);
     }
 }
 

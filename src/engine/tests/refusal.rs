@@ -5,9 +5,7 @@ use super::*;
 const BOUNCE: &[u8] = b"PORT 10,0,0,1,195,80\r\n";
 
 pub(super) fn lab(refuse: &str) -> (Lab, Wire) {
-    let mut settings = Settings::default();
-    settings.set("ftp.refuse", refuse).unwrap();
-    let mut lab = Lab::with(settings);
+    let mut lab = Lab::set(&[("ftp.refuse", refuse)]);
     let wire = session(&mut lab);
     (lab, wire)
 }
@@ -89,10 +87,7 @@ fn ignored_is_passed_and_opens_nothing() {
             .any(|line| line.contains("opened nothing for PORT 1") && line.contains("bounce"))
     );
     // The session is in step.
-    wire.dialogue(
-        &mut lab,
-        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
-    );
+    wire.dialogue(&mut lab, OPEN);
     assert_eq!(lab.shared.totals().ports_opened, 1);
     // In one byte a segment, too.
     for byte in BOUNCE {
@@ -171,9 +166,7 @@ fn an_echoed_234_does_not_make_the_helper_blind() {
 
 #[test]
 fn letters_beyond_ascii_get_round_no_policy() {
-    let mut settings = Settings::default();
-    settings.set("ftp.commands", "deny:STOR").unwrap();
-    let mut lab = Lab::with(settings);
+    let mut lab = Lab::set(&[("ftp.commands", "deny:STOR")]);
     let mut wire = session(&mut lab);
     // To some servers this is an upper case S.
     let line = "\u{17f}TOR x\r\n".as_bytes();

@@ -339,7 +339,7 @@ fn what_is_wrong_is_not_answered_and_what_was_never_made_is_not_wrong() {
 #[test]
 fn a_fragment_alone_is_not_answered() {
     let v4 = fragments(&udp(V4, 400), 80);
-    let v6 = super::conntrack::fragments_v6(&udp(V6, 400), &[80]);
+    let v6 = fragments_v6(&udp(V6, 400), &[80]);
     for fragment in v4.iter().chain(&v6) {
         for how in ALL {
             for meta in [Meta::default(), VERIFIED, PARTIAL] {
@@ -408,7 +408,7 @@ const REJECT: &str = "meta l4proto tcp reject with tcp reset\nreject";
 /// The rules of the lab, and all that they do not accept is rejected.
 fn reject_the_rest() -> Ruleset {
     let end = "icmp type echo-request accept\n";
-    parse(&super::RULES.replace(end, &format!("{end}{REJECT}\n")))
+    parse(&RULES.replace(end, &format!("{end}{REJECT}\n")))
 }
 
 /// Everything is rejected.
@@ -416,14 +416,6 @@ fn rejected() -> Ruleset {
     parse(&format!(
         "table bridge t {{ chain c {{ type filter hook forward priority 0; policy drop;\n{REJECT}\n}} }}"
     ))
-}
-
-fn parse(text: &str) -> Ruleset {
-    let names = PortNames {
-        inside: "in".into(),
-        outside: "out".into(),
-    };
-    Ruleset::parse("test.nft", text, &names).expect("good rules")
 }
 
 fn put_into_force(lab: &Lab, rules: Ruleset) {
@@ -501,7 +493,7 @@ fn every_way_to_the_rules_leads_to_an_answer() {
     };
     assert_eq!(read(&passed.made[0].1), expected);
     // An error, about nothing or about a flow: none.
-    put_into_force(&lab, parse(super::RULES));
+    put_into_force(&lab, parse(RULES));
     let question = testing::udp(from, at(V6[1], 53).parse().unwrap(), b"where is it?");
     assert!(lab.pass(Side::Inside, question.clone()).is_forward());
     put_into_force(&lab, rejected());
@@ -551,9 +543,7 @@ fn a_datagram_in_fragments_is_answered_once_and_quoted_whole() {
 fn a_control_connection_survives_a_rejected_segment() {
     let mut lab = Lab::new();
     let mut wire = control(V4, Side::Outside);
-    let mut first = wire.segment(Client, SYN, b"");
-    first.ack = 0;
-    assert!(lab.pass(Side::Outside, first.frame()).is_forward());
+    assert!(wire.begin(&mut lab).is_forward());
     *wire.next(Client) += 1;
     let syn_ack = wire.segment(Server, SYN | ACK, b"").frame();
     assert!(lab.pass(Side::Inside, syn_ack).is_forward());
@@ -572,7 +562,7 @@ fn a_control_connection_survives_a_rejected_segment() {
     };
     assert_eq!(read(reset), expected);
     // It was not kept in the flow.
-    put_into_force(&lab, parse(super::RULES));
+    put_into_force(&lab, parse(RULES));
     wire.dialogue(
         &mut lab,
         &[
@@ -588,10 +578,7 @@ fn a_control_connection_survives_a_rejected_segment() {
 
 #[test]
 fn answers_are_bounded_and_the_rest_is_counted() {
-    let mut settings = Settings::default();
-    settings.set("reject.rate", "10").unwrap();
-    settings.set("reject.burst", "3").unwrap();
-    let mut lab = Lab::with(settings);
+    let mut lab = Lab::set(&[("reject.rate", "10"), ("reject.burst", "3")]);
     put_into_force(&lab, reject_the_rest());
     let answered = |lab: &mut Lab, frames: usize| -> usize {
         let pass = |_| {

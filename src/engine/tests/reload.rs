@@ -9,10 +9,6 @@ const SERVER: &str = "192.0.2.20:53";
 const ACCEPT_UDP: &str = "udp dport 53 accept";
 const DROP: Verdict = Verdict::Drop(DropReason::RuleDrop);
 
-fn socket(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
 /// A policy of drop with these rules, and helper objects before them.
 fn rules(objects: &str, rules: &str) -> Ruleset {
     let text = format!(
@@ -20,21 +16,6 @@ fn rules(objects: &str, rules: &str) -> Ruleset {
          {rules}\n }} }}"
     );
     parse(&text)
-}
-
-fn parse(text: &str) -> Ruleset {
-    let names = PortNames {
-        inside: "in".into(),
-        outside: "out".into(),
-    };
-    Ruleset::parse("test.nft", text, &names).expect("good rules")
-}
-
-fn lab(ruleset: Ruleset, settings: Settings) -> Lab {
-    let mut lab = Lab::new();
-    lab.shared = Shared::new(ruleset, settings);
-    lab.engine = Engine::new(Arc::clone(&lab.shared), Arc::clone(&lab.counters));
-    lab
 }
 
 fn question(lab: &mut Lab) -> Verdict {
@@ -50,7 +31,7 @@ fn answer(lab: &mut Lab) -> Verdict {
 #[test]
 fn a_flow_is_judged_again_with_its_present_state() {
     let first = "ct state established accept\n udp dport 53 ct state new accept";
-    let mut lab = lab(rules("", first), Settings::default());
+    let mut lab = Lab::of(rules("", first), Settings::default());
     assert_eq!(question(&mut lab), Verdict::Forward);
     assert_eq!(answer(&mut lab), Verdict::Forward);
     assert_eq!(question(&mut lab), Verdict::Forward);
@@ -81,7 +62,7 @@ fn a_flow_is_judged_again_with_its_present_state() {
 fn a_batch_is_judged_by_the_rules_with_which_it_began() {
     let accept = || rules("", ACCEPT_UDP);
     let drop = || rules("", "udp dport 53 drop");
-    let mut lab = lab(accept(), Settings::default());
+    let mut lab = Lab::of(accept(), Settings::default());
     let mut frames: Vec<_> = (1..=6)
         .map(|port| {
             testing::udp(
@@ -131,7 +112,7 @@ fn halves() -> [String; 2] {
 #[test]
 fn no_packet_is_judged_by_parts_of_two_rulesets() {
     const RELOADS: usize = 20_000;
-    let lab = lab(parse(&halves()[0]), Settings::default());
+    let lab = Lab::of(parse(&halves()[0]), Settings::default());
     let Lab { shared, now, .. } = &lab;
     let over = AtomicBool::new(false);
     let probes = std::thread::scope(|scope| {
@@ -180,7 +161,7 @@ fn no_packet_is_judged_by_parts_of_two_rulesets() {
 
 #[test]
 fn a_ruleset_is_freed_by_the_control_thread_once_nobody_holds_it() {
-    let mut lab = lab(rules("", ACCEPT_UDP), Settings::default());
+    let mut lab = Lab::of(rules("", ACCEPT_UDP), Settings::default());
     for _ in 0..3 {
         lab.shared.replace_rules(rules("", ACCEPT_UDP)).unwrap();
     }
@@ -196,7 +177,7 @@ fn a_ruleset_is_freed_by_the_control_thread_once_nobody_holds_it() {
 #[test]
 fn counters_begin_anew() {
     let counted = "udp dport 53 counter accept";
-    let mut lab = lab(rules("", counted), Settings::default());
+    let mut lab = Lab::of(rules("", counted), Settings::default());
     let packets = |lab: &Lab| {
         lab.shared
             .with_rules(|rules| rules.counters().map(|c| c.packets).collect::<Vec<_>>())
@@ -234,12 +215,10 @@ fn a_session_keeps_its_settings_when_helper_objects_are_numbered_anew() {
         (strict(&one), rules("", "ct state established accept"), true),
         (plain(&one), strict(&two), false),
     ] {
-        let mut lab = lab(old, strict_settings());
+        let mut lab = Lab::of(old, strict_settings());
         let mut wire = control(V4, Side::Outside);
         // Its server answers under the new rules, and only then does the session begin.
-        let mut syn = wire.segment(Client, SYN, b"");
-        syn.ack = 0;
-        assert!(lab.pass(Side::Outside, syn.frame()).is_forward());
+        assert!(wire.begin(&mut lab).is_forward());
         *wire.next(Client) += 1;
         lab.shared.replace_rules(new).unwrap();
         for (from, flags) in [(Server, SYN | ACK), (Client, ACK)] {
@@ -258,12 +237,9 @@ fn a_session_keeps_its_settings_when_helper_objects_are_numbered_anew() {
 #[test]
 fn sessions_and_what_they_announced_stay() {
     let ftp = || rules(OBJECT, &format!("{FTP} \"plain\" accept"));
-    let mut lab = lab(ftp(), Settings::default());
+    let mut lab = Lab::of(ftp(), Settings::default());
     let mut wire = session(&mut lab);
-    wire.dialogue(
-        &mut lab,
-        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
-    );
+    wire.dialogue(&mut lab, OPEN);
     lab.shared.replace_rules(ftp()).unwrap();
     let (from, to) = ("192.0.2.10:40001", "192.0.2.20:50000");
     assert!(connects(&mut lab, from, to, Side::Outside));
@@ -292,7 +268,7 @@ fn sessions_and_what_they_announced_stay() {
 
 #[test]
 fn rules_that_name_a_profile_that_is_not_set_do_not_come_into_force() {
-    let mut lab = lab(rules("", ACCEPT_UDP), Settings::default());
+    let mut lab = Lab::of(rules("", ACCEPT_UDP), Settings::default());
     let error = lab.shared.replace_rules(rules(STRICT, "udp dport 53 drop"));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("--set ftp.strict."), "{error}");

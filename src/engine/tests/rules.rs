@@ -6,23 +6,11 @@ const CLIENT: &str = "192.0.2.10:40000";
 const SERVER: &str = "192.0.2.20:53";
 
 fn lab(rules: &str) -> Lab {
-    let names = PortNames {
-        inside: "in".into(),
-        outside: "out".into(),
-    };
     let text = format!(
         "table inet t {{\nct helper ftp {{ type \"ftp\" protocol tcp; }}\nchain c {{ type filter hook \
          forward priority 0; policy drop;\n{rules}\n}}\n}}"
     );
-    let ruleset = Ruleset::parse("test.nft", &text, &names).expect("good rules");
-    let mut lab = Lab::new();
-    lab.shared = Shared::new(ruleset, Settings::default());
-    lab.engine = Engine::new(Arc::clone(&lab.shared), Arc::clone(&lab.counters));
-    lab
-}
-
-fn socket(text: &str) -> SocketAddr {
-    text.parse().unwrap()
+    Lab::of(parse(&text), Settings::default())
 }
 
 fn question() -> Vec<u8> {
@@ -57,9 +45,7 @@ fn a_field_that_changes_within_a_flow_is_looked_at_in_each_packet() {
         let mut frame = question();
         // The header's checksum covers it.
         frame[22] = 1;
-        frame[24..26].fill(0);
-        let sum = !checksum::fold(checksum::sum(&frame[14..34]));
-        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        sum_header(&mut frame);
         frame
     };
     for _ in 0..2 {
@@ -89,10 +75,7 @@ fn the_helper_of_a_flow_is_that_of_the_session_behind_it() {
         ct state related ct helper \"ftp\" counter accept
         ct state related counter accept");
     let mut wire = session(&mut lab);
-    wire.dialogue(
-        &mut lab,
-        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
-    );
+    wire.dialogue(&mut lab, OPEN);
     let (from, to) = (at(V4[0], 40_001), at(V4[1], 50_000));
     assert!(connects(&mut lab, &from, &to, Side::Outside));
     assert_eq!(counts(&lab), [1, 0]);
