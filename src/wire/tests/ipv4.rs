@@ -24,12 +24,7 @@ fn ipv4_headers_that_do_not_add_up() {
         (17, 0, Reason::IpLengthZero, "no total"),
         (16, 1, Reason::FrameTruncated, "total beyond the frame"),
         (17, 39, Reason::TcpHeaderBad, "19 bytes of TCP"),
-        (
-            14,
-            0x4f,
-            Reason::IpHeaderBad,
-            "60 header bytes, some of them beyond the total",
-        ),
+        (14, 0x4f, Reason::IpHeaderBad, "options beyond the total"),
     ] {
         let mut frame = good_tcp4();
         frame[at] = value;
