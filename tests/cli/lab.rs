@@ -117,18 +117,14 @@ impl Lab {
 
     pub(crate) fn start_unready(&self, more: &[&str]) -> Running {
         let mut command = Lab::command(&self.fw, &[LOTUS]);
-        command
-            .args(RUN)
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Running::new(command.spawn().unwrap())
+        command.args(RUN).args(more);
+        self.spawn(command)
     }
 
     /// Any command that ends up as lotus.
     pub(crate) fn spawn(&self, mut command: Command) -> Running {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running::new(command.spawn().unwrap())
+        Running::of(command)
     }
 
     /// Moves a port of the firewall into host a's namespace and back: it keeps its index.
@@ -206,7 +202,7 @@ pub(crate) fn ip(arguments: &[&str]) {
     );
 }
 
-/// A lotus that runs.
+/// A lotus that runs; dropped, it is killed.
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
@@ -214,7 +210,9 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn new(mut child: Child) -> Running {
+    /// A command whose output goes where it says.
+    pub(crate) fn of(mut command: Command) -> Running {
+        let mut child = command.spawn().unwrap();
         let (send, lines) = channel();
         let follow = |stream: Option<Box<dyn std::io::Read + Send>>| {
             let (Some(stream), send) = (stream, send.clone()) else {
@@ -251,6 +249,10 @@ impl Running {
                 Err(_) => panic!("no line with '{part}' in:\n{}", self.seen.join("\n")),
             }
         }
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {

@@ -9,13 +9,14 @@ use serde_json::Value;
 
 use crate::lab::{LOTUS, Lab, RUN, Running, is_root, judge};
 
-/// Rules with this policy, in a file that takes the place of the one before as editors do it.
+/// A file that takes the place of the one before, as editors do it.
 fn write(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).unwrap();
     std::fs::rename(&new, path).unwrap();
 }
 
+/// Rules with this policy.
 fn rules(policy: &str) -> String {
     format!(
         "table inet t {{ chain c {{ type filter hook forward priority 0; policy {policy}; }} }}\n"
@@ -24,30 +25,47 @@ fn rules(policy: &str) -> String {
 
 const BROKEN: &str = "table inet t {\n  chain c {\n    type filter hook forward priority 0;\n    tcp dport ftpp drop\n  }\n}\n";
 
+/// A firewall host and a file of rules.
 struct Scene {
     lab: Lab,
     folder: tempfile::TempDir,
+    file: PathBuf,
 }
 
 impl Scene {
-    fn new() -> Scene {
-        Scene {
-            lab: Lab::new(),
-            folder: tempfile::tempdir().unwrap(),
+    /// None without root.
+    fn new(test: &str) -> Option<Scene> {
+        if !is_root(test) {
+            return None;
         }
+        let folder = tempfile::tempdir().unwrap();
+        Some(Scene {
+            lab: Lab::new(),
+            file: folder.path().join("rules.nft"),
+            folder,
+        })
     }
 
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+    /// The file has this policy, and lotus runs by it.
+    fn begin(test: &str, policy: &str) -> Option<(Scene, Running)> {
+        let scene = Scene::new(test)?;
+        scene.write(&rules(policy));
+        let running = scene.start();
+        Some((scene, running))
+    }
+
+    fn write(&self, text: &str) {
+        write(&self.file, text);
+    }
+
+    fn name(&self) -> &str {
+        self.file.to_str().unwrap()
     }
 
     /// With a name that says nothing to those in another folder.
-    fn start(&self, file: &Path) -> Running {
+    fn start(&self) -> Running {
         let mut command = Lab::command(&self.lab.fw, &[LOTUS]);
-        command
-            .args(RUN)
-            .arg("--rules")
-            .arg(file.file_name().unwrap());
+        command.args(RUN).args(["--rules", "rules.nft"]);
         command.current_dir(&self.folder);
         let mut running = self.lab.spawn(command);
         running.wait_for("ready");
@@ -72,20 +90,18 @@ impl Scene {
 
 #[test]
 fn the_file_is_read_again_on_request_and_on_sighup() {
-    if !is_root("the_file_is_read_again_on_request_and_on_sighup") {
+    let Some((scene, mut running)) =
+        Scene::begin("the_file_is_read_again_on_request_and_on_sighup", "accept")
+    else {
         return;
-    }
-    let scene = Scene::new();
-    let file = scene.file("rules.nft");
-    let name = file.to_str().unwrap();
-    write(&file, &rules("accept"));
-    let mut running = scene.start(&file);
+    };
+    let name = scene.name();
     assert!(scene.lab.ping());
     let before = scene.lab.status();
     assert_eq!(before["generation"], 1);
     assert_eq!(before["rules_file"], name);
 
-    write(&file, &rules("drop"));
+    scene.write(&rules("drop"));
     judge(
         "reload",
         &scene.reload(&[]),
@@ -105,13 +121,13 @@ fn the_file_is_read_again_on_request_and_on_sighup() {
         &["policy drop (generation 2, loaded 2"],
     );
 
-    write(&file, &rules("accept"));
+    scene.write(&rules("accept"));
     running.signal(Signal::HUP);
     running.wait_for("rules reloaded: generation 3");
     assert!(scene.lab.ping());
 
     // Another file serves for now, and is not remembered.
-    let other = scene.file("other.nft");
+    let other = scene.file.with_file_name("other.nft");
     write(&other, &rules("drop"));
     let output = scene.reload(&["--rules", other.to_str().unwrap(), "--json"]);
     judge("reload --rules --json", &output, 0, &["other.nft"]);
@@ -133,14 +149,11 @@ fn the_file_is_read_again_on_request_and_on_sighup() {
 
 #[test]
 fn errors_leave_the_rules_in_force() {
-    if !is_root("errors_leave_the_rules_in_force") {
+    let Some((scene, mut running)) = Scene::begin("errors_leave_the_rules_in_force", "accept")
+    else {
         return;
-    }
-    let scene = Scene::new();
-    let file = scene.file("rules.nft");
-    let name = file.to_str().unwrap();
-    write(&file, &rules("accept"));
-    let mut running = scene.start(&file);
+    };
+    let name = scene.name();
     let profile =
         "table inet t { ct helper h { type \"ftp\" protocol tcp; comment \"lotus:none\"; } }";
     let place = format!("{name}:4:15");
@@ -149,7 +162,7 @@ fn errors_leave_the_rules_in_force() {
         (profile, &["settings profile 'none'", "--set ftp.none."]),
         (" \n", &["the file is empty"]),
     ] {
-        write(&file, text);
+        scene.write(text);
         let output = scene.reload(&[]);
         judge("reload", &output, 1, parts);
         judge(
@@ -163,7 +176,7 @@ fn errors_leave_the_rules_in_force() {
         running.signal(Signal::HUP);
         running.wait_for("rules not reloaded, generation 1 stays in force");
     }
-    write(&file, BROKEN);
+    scene.write(BROKEN);
     let output = scene.reload(&["--json"]);
     assert_eq!(output.status.code(), Some(1));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -172,7 +185,7 @@ fn errors_leave_the_rules_in_force() {
     assert_eq!((&error["line"], &error["column"]), (&4.into(), &15.into()));
     assert!(!answer["report"].as_str().unwrap().contains('\u{1b}'));
 
-    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_file(&scene.file).unwrap();
     judge("no file", &scene.reload(&[]), 1, &[name, "no such file"]);
     running.signal(Signal::HUP);
     let line = running.wait_for("rules not reloaded");
@@ -202,10 +215,9 @@ fn errors_leave_the_rules_in_force() {
 
 #[test]
 fn without_a_file_it_says_so() {
-    if !is_root("without_a_file_it_says_so") {
+    let Some(scene) = Scene::new("without_a_file_it_says_so") else {
         return;
-    }
-    let scene = Scene::new();
+    };
     judge("none", &scene.reload(&[]), 1, &["no lotus runs"]);
     let mut running = scene.lab.start(&[]);
     judge(
@@ -220,9 +232,8 @@ fn without_a_file_it_says_so() {
     );
     running.signal(Signal::HUP);
     running.wait_for("the built-in rules are in force");
-    let file = scene.file("rules.nft");
-    write(&file, &rules("drop"));
-    let name = file.to_str().unwrap();
+    scene.write(&rules("drop"));
+    let name = scene.name();
     judge(
         "a file",
         &scene.reload(&["--rules", name]),
@@ -245,13 +256,11 @@ fn without_a_file_it_says_so() {
 
 #[test]
 fn a_hundred_thousand_rules_wide_file_is_taken() {
-    if !is_root("a_hundred_thousand_rules_wide_file_is_taken") {
+    let Some((scene, running)) =
+        Scene::begin("a_hundred_thousand_rules_wide_file_is_taken", "drop")
+    else {
         return;
-    }
-    let scene = Scene::new();
-    let file = scene.file("rules.nft");
-    write(&file, &rules("drop"));
-    let running = scene.start(&file);
+    };
     let elements: Vec<_> = (0..100_000)
         .map(|n| format!("10.{}.{}.{}", n >> 15, n >> 7 & 255, (n & 127) * 2))
         .collect();
@@ -260,7 +269,7 @@ fn a_hundred_thousand_rules_wide_file_is_taken() {
          ip saddr {{ {} }} drop\nip saddr 192.0.2.0/24 accept\n}} }}",
         elements.join(", ")
     );
-    write(&file, &text);
+    scene.write(&text);
     judge("reload", &scene.reload(&[]), 0, &["generation 2"]);
     assert!(scene.lab.ping());
     running.stop();
@@ -269,10 +278,9 @@ fn a_hundred_thousand_rules_wide_file_is_taken() {
 /// A terminal that is closed sends SIGHUP too.
 #[test]
 fn a_closed_terminal_stops_it_as_ever() {
-    if !is_root("a_closed_terminal_stops_it_as_ever") {
+    let Some(scene) = Scene::new("a_closed_terminal_stops_it_as_ever") else {
         return;
-    }
-    let scene = Scene::new();
+    };
     let line = [&[LOTUS][..], &RUN].concat().join(" ");
     let script = ["script", "--quiet", "--command", &line, "/dev/null"];
     let mut running = scene.lab.spawn(Lab::command(&scene.lab.fw, &script));

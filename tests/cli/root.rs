@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::lab::{LOTUS, Lab, RUN, ip, is_root, judge};
+use crate::lab::{LOTUS, Lab, RUN, Running, ip, is_root, judge};
 
 #[test]
 fn it_starts_forwards_tells_and_stops_cleanly() {
@@ -450,13 +450,11 @@ fn output_that_cannot_be_written_does_not_stop_the_firewall() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = Lab::command(&lab.fw, &[LOTUS]);
-    let mut child = command.args(RUN).stdout(writer).spawn().unwrap();
-    drop(command);
+    command.args(RUN).stdout(writer);
+    let mut running = Running::of(command);
     assert!(lab.ping());
-    assert!(child.try_wait().unwrap().is_none(), "it ended");
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(running.is_alive(), "it ended");
+    running.stop();
 }
 
 #[test]
@@ -471,19 +469,17 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     socket
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    let mut command: Command = Lab::command(&lab.fw, &[LOTUS]);
-    command
-        .args(RUN)
-        .env("NOTIFY_SOCKET", &path)
-        .stdout(std::process::Stdio::null());
-    let mut child = command.spawn().unwrap();
+    let mut command = Lab::command(&lab.fw, &[LOTUS]);
+    command.args(RUN).env("NOTIFY_SOCKET", &path);
+    let running = lab.spawn(command);
     let receive = || {
         let mut buffer = [0; 256];
         let count = socket.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..count]).into_owned()
     };
     assert!(receive().contains("READY=1"));
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    running.signal(Signal::TERM);
     assert!(receive().contains("STOPPING=1"));
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let (status, text) = running.end();
+    assert_eq!(status.code(), Some(0), "{text}");
 }
