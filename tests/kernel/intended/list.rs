@@ -7,7 +7,7 @@ use lotus::wire::{Side, TcpFlags, proto};
 
 use super::{Example, Intended, Kind};
 use crate::bed::Arrangement;
-use crate::frame::{IPV4, Ip, Link, Segment};
+use crate::frame::{Ip, Link, Segment};
 use crate::values::{INSIDE_V4, INSIDE_V6, MACS, OUTSIDE_V4, OUTSIDE_V6};
 
 pub const IP_CHECKSUM: &str = "a wrong IPv4 header checksum";
@@ -19,124 +19,73 @@ pub const ICMP_HEADER: &str = "a cut ICMP header";
 pub const SOURCE_ROUTE: &str = "an IPv4 source route";
 pub const WRONG_SIDE: &str = "a flow's packet from the wrong side";
 pub const NOT_IN_FLIGHT: &str = "an ICMP error about a segment that is not in flight";
-
 pub const OLD_SEGMENT: &str = "a segment or an acknowledgment from long ago";
-
 pub const INEXACT_RST: &str = "a RST that may be forged";
 pub const EARLY_DATA: &str = "data of a server that has not answered the SYN";
+
+const SYN: u8 = TcpFlags::SYN;
+const ACK: u8 = TcpFlags::ACK;
+const FIN: u8 = TcpFlags::FIN;
+const RST: u8 = TcpFlags::RST;
+
+/// A flow's packets pass if it began in order.
+const TRACKED: &str = "ct state new,established accept";
+/// Everything passes but packets of a flow that is there already, from another machine.
+const BEGINS_ANEW: &str = "ether saddr 02:00:00:00:01:11 ct state established drop\n  accept";
 
 pub const LIST: &[Intended] = &[
     Intended {
         name: IP_CHECKSUM,
         why: "the receiver would drop it, a router too; a bridge does not look",
         kind: Kind::Drops(DropReason::IpChecksumBad),
-        example: Example {
-            arrangement: Arrangement::Bridge,
-            rules: "accept",
-            packets: || {
-                let mut frame = segment(1000, 80, TcpFlags::SYN);
-                frame[24] ^= 0x55;
-                vec![(Side::Inside, frame)]
-            },
-            lotus: &[false],
-            kernel: &[true],
-        },
+        example: one_that_only_the_kernel_takes(|| vec![spoiled(syn(), 24)]),
     },
     Intended {
         name: CHECKSUM,
         why: "it would move the flow's state, and the receiver never takes it",
         kind: Kind::Drops(DropReason::ChecksumBad),
-        example: Example {
-            arrangement: Arrangement::Bridge,
-            rules: "accept",
-            packets: || {
-                let mut frame = segment(1000, 80, TcpFlags::SYN);
-                frame[50] ^= 0x55;
-                vec![(Side::Inside, frame)]
-            },
-            lotus: &[false],
-            kernel: &[true],
-        },
+        example: one_that_only_the_kernel_takes(|| vec![spoiled(syn(), 50)]),
     },
     Intended {
         name: TCP_FLAGS,
         why: "only scans and evasions send them, and receivers differ in what they make of them",
         kind: Kind::Drops(DropReason::TcpFlagsBad),
-        example: Example {
-            arrangement: Arrangement::Bridge,
-            rules: "accept",
-            packets: || {
-                vec![(
-                    Side::Inside,
-                    segment(1000, 80, TcpFlags::SYN | TcpFlags::FIN),
-                )]
-            },
-            lotus: &[false],
-            kernel: &[true],
-        },
+        example: one_that_only_the_kernel_takes(|| vec![forth(SYN | FIN, 1000, 0)]),
     },
     Intended {
         name: TCP_HEADER,
         why: "port 0 is reserved; no flow can have it",
         kind: Kind::Drops(DropReason::TcpHeaderBad),
-        example: Example {
-            arrangement: Arrangement::Bridge,
-            rules: "accept",
-            packets: || vec![(Side::Inside, segment(0, 80, TcpFlags::SYN))],
-            lotus: &[false],
-            kernel: &[true],
-        },
+        example: one_that_only_the_kernel_takes(|| {
+            let ip = v4(proto::TCP);
+            alone(&ip, &segment(&ip, (0, 80), SYN, (1000, 0)).bytes(&ip))
+        }),
     },
     Intended {
         name: UDP_HEADER,
         why: "what it is about lies outside the packet",
         kind: Kind::Drops(DropReason::UdpHeaderBad),
-        example: Example {
-            arrangement: Arrangement::Bridge,
-            rules: "accept",
-            packets: || {
-                let ip = v4(proto::UDP);
-                let mut l4 = ip.udp(1000, 53, b"abcd");
-                l4[5] = 200;
-                vec![(Side::Inside, link(Side::Inside).ip(&ip, &l4))]
-            },
-            lotus: &[false],
-            kernel: &[true],
-        },
+        example: one_that_only_the_kernel_takes(|| {
+            let mut l4 = question(b"abcd");
+            l4[5] = 200;
+            alone(&v4(proto::UDP), &l4)
+        }),
     },
     Intended {
         name: ICMP_HEADER,
         why: "no message is so short",
         kind: Kind::Drops(DropReason::IcmpHeaderBad),
-        example: Example {
-            arrangement: Arrangement::Bridge,
-            rules: "accept",
-            packets: || {
-                vec![(
-                    Side::Inside,
-                    link(Side::Inside).ip(&v4(proto::ICMP), &[8, 0, 0, 0]),
-                )]
-            },
-            lotus: &[false],
-            kernel: &[true],
-        },
+        example: one_that_only_the_kernel_takes(|| alone(&v4(proto::ICMP), &[8, 0, 0, 0])),
     },
     Intended {
         name: SOURCE_ROUTE,
         why: "a source route goes around the rules about destinations (RFC 7126 section 4.3)",
         kind: Kind::Drops(DropReason::IpSourceRoute),
-        example: Example {
-            arrangement: Arrangement::Bridge,
-            rules: "accept",
-            packets: || {
-                let mut ip = v4(proto::UDP);
-                ip.options = vec![131, 3, 4, 0];
-                let l4 = ip.udp(1000, 53, b"abcd");
-                vec![(Side::Inside, link(Side::Inside).ip(&ip, &l4))]
-            },
-            lotus: &[false],
-            kernel: &[true],
-        },
+        example: one_that_only_the_kernel_takes(|| {
+            let mut ip = v4(proto::UDP);
+            ip.options = vec![131, 3, 4, 0];
+            alone(&ip, &question(b"abcd"))
+        }),
     },
     Intended {
         name: WRONG_SIDE,
@@ -146,7 +95,7 @@ pub const LIST: &[Intended] = &[
             arrangement: Arrangement::Bridge,
             rules: "accept",
             packets: || {
-                let frame = udp(1000, 53);
+                let frame = link(Side::Inside).ip(&v4(proto::UDP), &question(b"data"));
                 vec![(Side::Inside, frame.clone()), (Side::Outside, frame)]
             },
             lotus: &[true, false],
@@ -161,17 +110,12 @@ pub const LIST: &[Intended] = &[
             arrangement: Arrangement::BridgeAndIp,
             rules: "ct state new,related accept",
             packets: || {
-                let syn = segment(1000, 80, TcpFlags::SYN);
-                let mut quote = syn[14..42].to_vec();
+                let (inside, frame) = syn();
+                let mut quote = frame[14..42].to_vec();
                 quote[24] ^= 0x40; // its sequence number
-                let ip = Ip {
-                    src: v4(0).dst,
-                    dst: v4(0).src,
-                    ..v4(proto::ICMP)
-                };
-                let l4 = ip.icmp(3, 1, [0; 4], &quote);
-                let error = link(Side::Outside).ip(&ip, &l4);
-                vec![(Side::Inside, syn), (Side::Outside, error)]
+                let ip = v4_back(proto::ICMP);
+                let error = link(Side::Outside).ip(&ip, &ip.icmp(3, 1, [0; 4], &quote));
+                vec![(inside, frame), (Side::Outside, error)]
             },
             lotus: &[true, false],
             kernel: &[true, true],
@@ -184,21 +128,10 @@ pub const LIST: &[Intended] = &[
         kind: Kind::Invalid,
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
-            rules: "ct state new,established accept",
+            rules: TRACKED,
             packets: || {
-                let (syn, ack) = (TcpFlags::SYN, TcpFlags::ACK);
-                vec![
-                    (Side::Inside, segment(1000, 80, syn)),
-                    (Side::Outside, tcp_back(80, 1000, syn | ack, 5000, 1001)),
-                    (
-                        Side::Inside,
-                        tcp(Side::Inside, v4(proto::TCP), (1000, 80), ack, (1001, 5001)),
-                    ),
-                    (
-                        Side::Outside,
-                        tcp_back(80, 1000, ack, 5001, 1001_u32.wrapping_sub(1_000_000)),
-                    ),
-                ]
+                let old = back(ACK, 5001, 1001_u32.wrapping_sub(1_000_000));
+                [handshake(), vec![old]].concat()
             },
             lotus: &[true, true, true, false],
             kernel: &[true, true, true, true],
@@ -211,13 +144,8 @@ pub const LIST: &[Intended] = &[
         kind: Kind::Invalid,
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
-            rules: "ct state new,established accept",
-            packets: || {
-                vec![
-                    (Side::Inside, segment(1000, 80, TcpFlags::SYN)),
-                    (Side::Outside, tcp_back(80, 1000, TcpFlags::RST, 5000, 0)),
-                ]
-            },
+            rules: TRACKED,
+            packets: || vec![syn(), back(RST, 5000, 0)],
             lotus: &[true, false],
             kernel: &[true, true],
         },
@@ -228,14 +156,8 @@ pub const LIST: &[Intended] = &[
         kind: Kind::Invalid,
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
-            rules: "ct state new,established accept",
-            packets: || {
-                let early = back_data(5000, 1001);
-                vec![
-                    (Side::Inside, segment(1000, 80, TcpFlags::SYN)),
-                    (Side::Outside, early),
-                ]
-            },
+            rules: TRACKED,
+            packets: || vec![syn(), back_data(5000, 1001)],
             lotus: &[true, false],
             kernel: &[true, true],
         },
@@ -246,18 +168,10 @@ pub const LIST: &[Intended] = &[
         kind: Kind::Avoided,
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
-            rules: "ct state new,established accept",
+            rules: TRACKED,
             packets: || {
-                let (syn, ack) = (TcpFlags::SYN, TcpFlags::ACK);
-                let forth =
-                    |flags, seq| tcp(Side::Inside, v4(proto::TCP), (1000, 80), flags, (seq, 5001));
-                vec![
-                    (Side::Inside, segment(1000, 80, syn)),
-                    (Side::Outside, tcp_back(80, 1000, syn | ack, 5000, 1001)),
-                    (Side::Inside, forth(ack, 1001)),
-                    (Side::Outside, tcp_back(80, 1000, syn, 900_000, 0)),
-                    (Side::Inside, forth(syn | ack, 900_000)),
-                ]
+                let anew = vec![back(SYN, 900_000, 0), forth(SYN | ACK, 900_000, 5001)];
+                [handshake(), anew].concat()
             },
             lotus: &[true, true, true, true, true],
             kernel: &[true, true, true, false, false],
@@ -270,16 +184,7 @@ pub const LIST: &[Intended] = &[
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
             rules: "ether saddr 02:00:00:00:01:10 ip saddr 192.0.2.10 accept",
-            packets: || {
-                let tagged = Link {
-                    tags: vec![(0x8100, 5)],
-                    ..link(Side::Inside)
-                };
-                vec![(
-                    Side::Inside,
-                    tagged.ip(&v4(proto::UDP), &v4(proto::UDP).udp(1000, 53, b"")),
-                )]
-            },
+            packets: || tagged(&[(0x8100, 5)], &v4(proto::UDP), &question(b"")),
             lotus: &[true],
             kernel: &[false],
         },
@@ -291,22 +196,10 @@ pub const LIST: &[Intended] = &[
         kind: Kind::Avoided,
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
-            // The last SYN is told apart by its MAC address.
-            rules: "ether saddr 02:00:00:00:01:11 ct state established drop\n  accept",
+            rules: BEGINS_ANEW,
             packets: || {
-                let (syn, ack, rst) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::RST);
-                let mut again = segment(1000, 80, syn);
-                again[6..12].copy_from_slice(&MACS[1]);
-                vec![
-                    (Side::Inside, segment(1000, 80, syn)),
-                    (Side::Outside, tcp_back(80, 1000, syn | ack, 5000, 1001)),
-                    (
-                        Side::Inside,
-                        tcp(Side::Inside, v4(proto::TCP), (1000, 80), ack, (1001, 5001)),
-                    ),
-                    (Side::Outside, tcp_back(80, 1000, rst, 5001, 0)),
-                    (Side::Inside, again),
-                ]
+                let reset = back(RST, 5001, 0);
+                [handshake(), vec![reset, from_another(syn())]].concat()
             },
             lotus: &[true, true, true, true, true],
             kernel: &[true, true, true, true, false],
@@ -319,21 +212,15 @@ pub const LIST: &[Intended] = &[
         kind: Kind::Avoided,
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
-            // The last SYN is told apart by its MAC address.
-            rules: "ether saddr 02:00:00:00:01:11 ct state established drop\n  accept",
+            rules: BEGINS_ANEW,
             packets: || {
-                let (syn, ack, fin) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN);
-                let forth = v4(proto::TCP);
-                let fin_forth = tcp(Side::Inside, forth, (1000, 80), ack | fin, (1001, 5001));
-                let mut again = segment(1000, 80, syn);
-                again[6..12].copy_from_slice(&MACS[1]);
                 vec![
-                    (Side::Inside, segment(1000, 80, syn)),
-                    (Side::Outside, tcp_back(80, 1000, syn | ack, 5000, 1001)),
-                    (Side::Inside, fin_forth),
-                    (Side::Outside, tcp_back(80, 1000, ack | fin, 5001, 1002)),
-                    (Side::Outside, back_data(5002, 1002)),
-                    (Side::Inside, again),
+                    syn(),
+                    back(SYN | ACK, 5000, 1001),
+                    forth(ACK | FIN, 1001, 5001),
+                    back(ACK | FIN, 5001, 1002),
+                    back_data(5002, 1002),
+                    from_another(syn()),
                 ]
             },
             lotus: &[true, true, true, true, true, false],
@@ -347,19 +234,16 @@ pub const LIST: &[Intended] = &[
         kind: Kind::Avoided,
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
-            rules: "ct state new,established accept",
+            rules: TRACKED,
             packets: || {
-                let (syn, ack, fin) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN);
-                let forth =
-                    |flags, numbers| tcp(Side::Inside, v4(proto::TCP), (1000, 80), flags, numbers);
                 vec![
-                    (Side::Inside, segment(1000, 80, syn)),
-                    (Side::Outside, tcp_back(80, 1000, syn | ack, 5000, 1001)),
-                    (Side::Inside, forth(ack | fin, (1001, 5001))),
-                    (Side::Outside, tcp_back(80, 1000, ack | fin, 5001, 1001)),
-                    (Side::Inside, forth(syn, (900_000, 0))),
-                    (Side::Outside, back_data(5002, 1002)),
-                    (Side::Inside, forth(ack, (1002, 5006))),
+                    syn(),
+                    back(SYN | ACK, 5000, 1001),
+                    forth(ACK | FIN, 1001, 5001),
+                    back(ACK | FIN, 5001, 1001),
+                    forth(SYN, 900_000, 0),
+                    back_data(5002, 1002),
+                    forth(ACK, 1002, 5006),
                 ]
             },
             lotus: &[true, true, true, true, true, true, true],
@@ -373,16 +257,7 @@ pub const LIST: &[Intended] = &[
         example: Example {
             arrangement: Arrangement::Bridge,
             rules: "ether type ip accept",
-            packets: || {
-                let tagged = Link {
-                    tags: vec![(0x8100, 5)],
-                    ..link(Side::Inside)
-                };
-                vec![(
-                    Side::Inside,
-                    tagged.ip(&v4(proto::UDP), &v4(proto::UDP).udp(1000, 53, b"")),
-                )]
-            },
+            packets: || tagged(&[(0x8100, 5)], &v4(proto::UDP), &question(b"")),
             lotus: &[true],
             kernel: &[false],
         },
@@ -395,12 +270,8 @@ pub const LIST: &[Intended] = &[
             arrangement: Arrangement::Bridge,
             rules: "icmp type echo-request accept",
             packets: || {
-                let tagged = Link {
-                    tags: vec![(0x8100, 5)],
-                    ..link(Side::Inside)
-                };
                 let ip = v4(proto::ICMP);
-                vec![(Side::Inside, tagged.ip(&ip, &ip.icmp(8, 0, [0; 4], b"")))]
+                tagged(&[(0x8100, 5)], &ip, &ip.icmp(8, 0, [0; 4], b""))
             },
             lotus: &[true],
             kernel: &[false],
@@ -414,15 +285,8 @@ pub const LIST: &[Intended] = &[
             arrangement: Arrangement::Bridge,
             rules: "udp dport 53 accept",
             packets: || {
-                let tagged = Link {
-                    tags: vec![(0x88a8, 5), (0x8100, 6)],
-                    ..link(Side::Inside)
-                };
-                let ip = v4(proto::UDP);
-                vec![(
-                    Side::Inside,
-                    tagged.frame(IPV4, &ip.datagram(&ip.udp(1000, 53, b""))),
-                )]
+                let tags = [(0x88a8, 5), (0x8100, 6)];
+                tagged(&tags, &v4(proto::UDP), &question(b""))
             },
             lotus: &[true],
             kernel: &[false],
@@ -435,12 +299,7 @@ pub const LIST: &[Intended] = &[
         example: Example {
             arrangement: Arrangement::Bridge,
             rules: "th dport 80 accept",
-            packets: || {
-                vec![(
-                    Side::Inside,
-                    link(Side::Inside).ip(&v4(89), &[0, 1, 0, 80, 0, 0, 0, 0]),
-                )]
-            },
+            packets: || alone(&v4(89), &[0, 1, 0, 80, 0, 0, 0, 0]),
             lotus: &[false],
             kernel: &[true],
         },
@@ -459,10 +318,7 @@ pub const LIST: &[Intended] = &[
                     extensions: vec![(60, vec![0, 1, 4, 0, 0, 0, 0])],
                     ..v4(proto::UDP)
                 };
-                vec![(
-                    Side::Inside,
-                    link(Side::Inside).ip(&ip, &ip.udp(1000, 53, b"")),
-                )]
+                alone(&ip, &ip.udp(1000, 53, b""))
             },
             lotus: &[true],
             kernel: &[false],
@@ -475,14 +331,7 @@ pub const LIST: &[Intended] = &[
         example: Example {
             arrangement: Arrangement::Bridge,
             rules: "udp dport 53 accept",
-            packets: || {
-                let ip = v4(proto::UDP);
-                let frames = link(Side::Inside).fragments(&ip, &ip.udp(1000, 53, &[0; 32]), &[32]);
-                frames
-                    .into_iter()
-                    .map(|frame| (Side::Inside, frame))
-                    .collect()
-            },
+            packets: || fragments(32),
             // The first one waits for the second one.
             lotus: &[false, true],
             kernel: &[true, false],
@@ -495,14 +344,7 @@ pub const LIST: &[Intended] = &[
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
             rules: "udp dport 53 accept",
-            packets: || {
-                let ip = v4(proto::UDP);
-                let frames = link(Side::Inside).fragments(&ip, &ip.udp(1000, 53, &[0; 32]), &[16]);
-                frames
-                    .into_iter()
-                    .map(|frame| (Side::Inside, frame))
-                    .collect()
-            },
+            packets: || fragments(16),
             lotus: &[false, false],
             kernel: &[false, true],
         },
@@ -514,17 +356,13 @@ pub const LIST: &[Intended] = &[
         kind: Kind::Avoided,
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
-            rules: "ct state new,established accept",
+            rules: TRACKED,
             packets: || {
-                let answer = |seq| tcp_back(80, 1000, TcpFlags::SYN | TcpFlags::ACK, seq, 1001);
                 vec![
-                    (Side::Inside, segment(1000, 80, TcpFlags::SYN)),
-                    (Side::Outside, answer(5000)),
-                    (Side::Outside, answer(9_000_000)),
-                    (
-                        Side::Outside,
-                        tcp_back(80, 1000, TcpFlags::ACK, 9_000_001, 1001),
-                    ),
+                    syn(),
+                    back(SYN | ACK, 5000, 1001),
+                    back(SYN | ACK, 9_000_000, 1001),
+                    back(ACK, 9_000_001, 1001),
                 ]
             },
             lotus: &[true, true, true, true],
@@ -539,10 +377,9 @@ pub const LIST: &[Intended] = &[
             arrangement: Arrangement::BridgeAndIp,
             rules: "udp dport 53 ct state new accept",
             packets: || {
-                let ip = v4(proto::UDP);
-                let mut l4 = ip.udp(1000, 53, b"abcd");
+                let mut l4 = question(b"abcd");
                 l4[6] ^= 0x55;
-                vec![(Side::Inside, link(Side::Inside).ip(&ip, &l4))]
+                alone(&v4(proto::UDP), &l4)
             },
             lotus: &[true],
             kernel: &[false],
@@ -555,16 +392,35 @@ pub const LIST: &[Intended] = &[
         example: Example {
             arrangement: Arrangement::BridgeAndIp,
             rules: "ct state new accept",
-            packets: || vec![(Side::Inside, link(Side::Inside).ip(&v4(132), &[0; 16]))],
+            packets: || alone(&v4(132), &[0; 16]),
             lotus: &[true],
             kernel: &[false],
         },
     },
 ];
 
+/// A packet that rules accept, and lotus drops all the same.
+const fn one_that_only_the_kernel_takes(packets: fn() -> Vec<Packet>) -> Example {
+    Example {
+        arrangement: Arrangement::Bridge,
+        rules: "accept",
+        packets,
+        lotus: &[false],
+        kernel: &[true],
+    }
+}
+
+type Packet = (Side, Vec<u8>);
+
+/// The header of what the inside host sends.
 fn v4(protocol: u8) -> Ip {
     let address = |octets| IpAddr::V4(Ipv4Addr::from(octets));
     Ip::new(address(INSIDE_V4[0]), address(OUTSIDE_V4[0]), protocol)
+}
+
+fn v4_back(protocol: u8) -> Ip {
+    let there = v4(protocol);
+    Ip::new(there.dst, there.src, protocol)
 }
 
 fn link(side: Side) -> Link {
@@ -579,36 +435,80 @@ fn link(side: Side) -> Link {
     }
 }
 
-fn udp(from: u16, to: u16) -> Vec<u8> {
-    let ip = v4(proto::UDP);
-    link(Side::Inside).ip(&ip, &ip.udp(from, to, b"data"))
+/// One packet of the inside host.
+fn alone(ip: &Ip, l4: &[u8]) -> Vec<Packet> {
+    tagged(&[], ip, l4)
 }
 
-fn segment(from: u16, to: u16, flags: u8) -> Vec<u8> {
-    tcp(Side::Inside, v4(proto::TCP), (from, to), flags, (1000, 0))
-}
-
-fn tcp_back(from: u16, to: u16, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
-    let there = v4(proto::TCP);
-    let back = Ip::new(there.dst, there.src, proto::TCP);
-    tcp(Side::Outside, back, (from, to), flags, (seq, ack))
-}
-
-fn back_data(seq: u32, ack: u32) -> Vec<u8> {
-    let ip = Ip::new(v4(0).dst, v4(0).src, proto::TCP);
-    let data = Segment {
-        payload: b"data".to_vec(),
-        ..header(&ip, (80, 1000), TcpFlags::ACK, (seq, ack))
+fn tagged(tags: &[(u16, u16)], ip: &Ip, l4: &[u8]) -> Vec<Packet> {
+    let link = Link {
+        tags: tags.to_vec(),
+        ..link(Side::Inside)
     };
-    link(Side::Outside).ip(&ip, &data.bytes(&ip))
+    vec![(Side::Inside, link.ip(ip, l4))]
 }
 
-fn tcp(side: Side, ip: Ip, ports: (u16, u16), flags: u8, numbers: (u32, u32)) -> Vec<u8> {
-    let segment = header(&ip, ports, flags, numbers);
-    link(side).ip(&ip, &segment.bytes(&ip))
+/// UDP to port 53, over IPv4.
+fn question(payload: &[u8]) -> Vec<u8> {
+    v4(proto::UDP).udp(1000, 53, payload)
 }
 
-fn header(ip: &Ip, (from, to): (u16, u16), flags: u8, (seq, ack): (u32, u32)) -> Segment {
+/// A question of 40 bytes of UDP, in two fragments.
+fn fragments(cut: usize) -> Vec<Packet> {
+    let pieces = link(Side::Inside).fragments(&v4(proto::UDP), &question(&[0; 32]), &[cut]);
+    pieces
+        .into_iter()
+        .map(|frame| (Side::Inside, frame))
+        .collect()
+}
+
+/// A segment from port 1000 of the inside host to port 80.
+fn forth(flags: u8, seq: u32, ack: u32) -> Packet {
+    let ip = v4(proto::TCP);
+    let l4 = segment(&ip, (1000, 80), flags, (seq, ack)).bytes(&ip);
+    (Side::Inside, link(Side::Inside).ip(&ip, &l4))
+}
+
+/// A segment from there.
+fn back(flags: u8, seq: u32, ack: u32) -> Packet {
+    answer(flags, seq, ack, b"")
+}
+
+fn back_data(seq: u32, ack: u32) -> Packet {
+    answer(ACK, seq, ack, b"data")
+}
+
+fn answer(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Packet {
+    let ip = v4_back(proto::TCP);
+    let segment = Segment {
+        payload: payload.to_vec(),
+        ..segment(&ip, (80, 1000), flags, (seq, ack))
+    };
+    let frame = link(Side::Outside).ip(&ip, &segment.bytes(&ip));
+    (Side::Outside, frame)
+}
+
+fn syn() -> Packet {
+    forth(SYN, 1000, 0)
+}
+
+/// The next numbers are 1001 and 5001.
+fn handshake() -> Vec<Packet> {
+    vec![syn(), back(SYN | ACK, 5000, 1001), forth(ACK, 1001, 5001)]
+}
+
+/// From the MAC address that [`BEGINS_ANEW`] looks for.
+fn from_another((side, mut frame): Packet) -> Packet {
+    frame[6..12].copy_from_slice(&MACS[1]);
+    (side, frame)
+}
+
+fn spoiled((side, mut frame): Packet, at: usize) -> Packet {
+    frame[at] ^= 0x55;
+    (side, frame)
+}
+
+fn segment(ip: &Ip, (from, to): (u16, u16), flags: u8, (seq, ack): (u32, u32)) -> Segment {
     Segment {
         from: (ip.src, from).into(),
         to: (ip.dst, to).into(),
