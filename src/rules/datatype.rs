@@ -133,6 +133,7 @@ impl Datatype {
             Datatype::IcmpCode => values::ICMP_CODE,
             Datatype::Icmpv6Type => values::ICMPV6_TYPE,
             Datatype::Icmpv6Code => values::ICMPV6_CODE,
+            Datatype::CtState => values::CT_STATE,
             Datatype::CtDir => values::CT_DIRECTION,
             _ => return None,
         })
@@ -147,16 +148,6 @@ impl Datatype {
             Datatype::Ipv4Addr => values::ipv4(word).map(|(a, b)| (a.into(), b.into())),
             Datatype::Ipv6Addr => values::ipv6(word),
             Datatype::TcpFlag => tcp_flags(word),
-            Datatype::CtState => match number_of(names::CT_STATES, word) {
-                Some(state) => Ok(wide((state, state))),
-                None => Err(Fault {
-                    message: format!("`{}` is not a state", word.escape_debug()),
-                    hint: match nearest(names::CT_STATES.iter().map(|&(name, _)| name), word) {
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("the states: {}", names::list(names::CT_STATES)),
-                    },
-                }),
-            },
             Datatype::CtHelper => match number_of(names::HELPERS, word) {
                 Some(number) => Ok(wide((number, number))),
                 None => Err(Fault {
@@ -197,9 +188,6 @@ impl Datatype {
             }
             Datatype::CtHelper => "\"ftp\"".to_owned(),
             Datatype::TcpFlag => print_flags(value),
-            Datatype::CtState => name_of(names::CT_STATES, value)
-                .unwrap_or_default()
-                .to_owned(),
             // Numbers, as nft prints services.
             Datatype::InetService => value.to_string(),
             _ => match self.numbers() {
@@ -269,21 +257,7 @@ fn port(word: &str, ports: &PortNames) -> Value<u128> {
 fn tcp_flags(word: &str) -> Value<u128> {
     let mut mask = 0u16;
     for flag in word.split(['|', ',']).map(str::trim) {
-        mask |= match number_of(names::TCP_FLAGS, flag) {
-            Some(bit) => bit,
-            None if flag.starts_with(|c: char| c.is_ascii_digit()) => {
-                values::FLAG_BITS.value(flag)?.0
-            }
-            None => {
-                return Err(Fault {
-                    message: format!("`{}` is not a TCP flag", flag.escape_debug()),
-                    hint: match nearest(names::TCP_FLAGS.iter().map(|&(name, _)| name), flag) {
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("the flags: {}", names::list(names::TCP_FLAGS)),
-                    },
-                });
-            }
-        };
+        mask |= values::TCP_FLAG.value(flag)?.0;
     }
     Ok((mask.into(), mask.into()))
 }

@@ -29,6 +29,7 @@ pub(super) struct Numbers {
     /// What a value is called in messages.
     pub(super) what: &'static str,
     pub(super) names: names::Names,
+    /// The largest number; 0 if only names are values.
     pub(super) max: u16,
 }
 
@@ -102,9 +103,9 @@ pub(super) const DSCP: Numbers = Numbers {
     names: names::DSCPS,
     max: 63,
 };
-pub(super) const FLAG_BITS: Numbers = Numbers {
-    what: "a mask of TCP flags",
-    names: &[],
+pub(super) const TCP_FLAG: Numbers = Numbers {
+    what: "a TCP flag",
+    names: names::TCP_FLAGS,
     max: 255,
 };
 pub(super) const NFPROTO: Numbers = Numbers {
@@ -117,6 +118,11 @@ pub(super) const CT_DIRECTION: Numbers = Numbers {
     names: names::CT_DIRECTIONS,
     max: 1,
 };
+pub(super) const CT_STATE: Numbers = Numbers {
+    what: "a state",
+    names: names::CT_STATES,
+    max: 0,
+};
 pub(super) const LOG_LEVEL: Numbers = Numbers {
     what: "a log level",
     names: names::LOG_LEVELS,
@@ -128,7 +134,7 @@ impl Numbers {
         if let Some(number) = number_of(self.names, word) {
             return Ok((number, number));
         }
-        if word.starts_with(|c: char| c.is_ascii_digit()) {
+        if self.max > 0 && word.starts_with(|c: char| c.is_ascii_digit()) {
             let number = self.number(word)?;
             return Ok((number, number));
         }
@@ -268,6 +274,11 @@ mod tests {
         assert_eq!(hint(PORT, "htttp"), "did you mean `http`?");
         assert!(hint(PORT, "021").contains("octal"));
         assert!(hint(ICMP_TYPE, "ping").contains("echo-request"));
+        assert_eq!(hint(NFPROTO, "2"), "one of: ipv4, ipv6");
+        assert_eq!(
+            hint(CT_STATE, "1"),
+            "one of: invalid, established, related, new, untracked"
+        );
     }
 
     #[test]
