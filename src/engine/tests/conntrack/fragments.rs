@@ -35,8 +35,7 @@ fn fragments_are_judged_whole_and_leave_as_they_came() {
         56,
     );
     assert_eq!(judged(&mut lab, &refused[0]), Verdict::Held);
-    let verdict = judged(&mut lab, &refused[1]);
-    assert_eq!(verdict, POLICY_DROP);
+    assert_eq!(judged(&mut lab, &refused[1]), POLICY_DROP);
     assert_eq!(lab.dropped(DropReason::PolicyDrop), 2);
 }
 
@@ -64,8 +63,7 @@ fn overlapping_lone_and_tiny_fragments_never_pass() {
     assert_eq!(lab.dropped(DropReason::FragmentTimeout), 1);
     assert_eq!(lab.counts().held.frames, 0);
     let tiny = fragments(&question(HOST, 200), 16);
-    let verdict = judged(&mut lab, &tiny[0]);
-    assert_eq!(verdict, TINY);
+    assert_eq!(judged(&mut lab, &tiny[0]), TINY);
 }
 
 #[test]
@@ -111,8 +109,7 @@ fn rfc5722_any_overlap_drops_the_datagram_in_both_families() {
     ];
     for (at, (first, second)) in cases.into_iter().enumerate() {
         let mut lab = Lab::new();
-        let held = judged(&mut lab, &first);
-        assert_eq!(held, Verdict::Held, "case {at}");
+        assert_eq!(judged(&mut lab, &first), Verdict::Held, "case {at}");
         assert_eq!(judged(&mut lab, &second), OVERLAP, "case {at}");
         // And all that still comes of it.
         assert_eq!(judged(&mut lab, &first), OVERLAP);
@@ -164,8 +161,7 @@ fn rfc8200_the_first_fragment_has_all_headers() {
         let mut pieces = fragments_v6(&question, &[80]);
         pieces[0][54] = next;
         let mut lab = Lab::new();
-        let verdict = judged(&mut lab, &pieces[0]);
-        assert_eq!(verdict, TINY);
+        assert_eq!(judged(&mut lab, &pieces[0]), TINY);
     }
     // Only the first one's next header counts.
     let mut pieces = fragments_v6(&question, &[80]);
