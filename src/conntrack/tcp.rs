@@ -54,7 +54,7 @@ pub enum TcpState {
 pub enum Judgement {
     /// Valid: the flow moved on.
     Valid,
-    /// Valid, and the flow's timeout must not be renewed (a retransmitted SYN).
+    /// Valid, and the flow's timeout must not be renewed (a retransmitted SYN or SYN-ACK).
     ValidNoRenewal,
     /// Passes, but says nothing about the flow: a SYN in a live connection, an old or early
     /// segment within a window's reach. A helper must not read it.
@@ -293,7 +293,10 @@ impl Tcp {
             // A SYN-ACK that acknowledges something else makes the client reset it; the client
             // must see it, the flow must not believe it.
             SynSent if direction == Direction::Reply => Judgement::Ignored,
-            SynRecv if sender.end == segment.seq.wrapping_add(segment.seq_len()) => {
+            SynRecv
+                if sender.end == segment.seq.wrapping_add(segment.seq_len())
+                    && answers(receiver) =>
+            {
                 Judgement::ValidNoRenewal
             }
             // The first answer was lost on its way to the client, and the server (or another one

@@ -187,6 +187,12 @@ fn a_retransmitted_syn_renews_nothing() {
                 ValidNoRenewal,
                 TcpState::SynRecv,
             ),
+            (
+                Reply,
+                segment(SYN | ACK, S, c(1), 0),
+                Ignored,
+                TcpState::SynRecv,
+            ),
         ],
     );
 }

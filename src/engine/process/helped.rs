@@ -207,7 +207,12 @@ impl Engine {
         };
         let flags = segment.flags;
         let is_answer = flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK);
-        if is_answer && direction == Direction::Reply && step.judgement == Judgement::Valid {
+        // The first one that passes need not be the first one: rules may have dropped that.
+        let answers_the_syn = matches!(
+            step.judgement,
+            Judgement::Valid | Judgement::ValidNoRenewal | Judgement::Restarted
+        );
+        if is_answer && direction == Direction::Reply && answers_the_syn {
             let control = Control {
                 client: SocketAddr::new(ip.dst, segment.dst_port),
                 server: SocketAddr::new(ip.src, segment.src_port),

@@ -109,6 +109,58 @@ fn the_helper_of_a_flow_is_that_of_the_session_behind_it() {
     assert_eq!(counts(&lab)[1], 1);
 }
 
+/// Of two such segments in a second the second one is dropped: a SYN passes, its answer only when it
+/// is sent again.
+const FEW_SYNS: &str = "tcp flags syn limit rate over 1/second burst 1 packets drop
+        ct state established,related accept
+        tcp dport 21 ct state new ct helper set \"ftp\" accept";
+
+/// A connection whose SYN-ACK the rules dropped at first.
+fn connect_at_the_second_answer(lab: &mut Lab, wire: &mut Wire) {
+    let dropped = Verdict::Drop(DropReason::RuleDrop);
+    let mut syn = wire.segment(Client, SYN, b"");
+    syn.ack = 0;
+    assert!(lab.pass(wire.side(Client), syn.frame()).is_forward());
+    *wire.next(Client) += 1;
+    let answer = wire.segment(Server, SYN | ACK, b"").frame();
+    assert_eq!(lab.pass(wire.side(Server), answer.clone()).verdict, dropped);
+    lab.later(1);
+    assert!(lab.pass(wire.side(Server), answer).is_forward());
+    *wire.next(Server) = wire.next(Server).wrapping_add(1);
+    let last = wire.segment(Client, ACK, b"").frame();
+    assert!(lab.pass(wire.side(Client), last).is_forward());
+    lab.later(1);
+}
+
+#[test]
+fn a_session_begins_at_the_first_answer_that_the_rules_let_pass() {
+    let mut lab = lab(FEW_SYNS);
+    let mut wire = control(V4, Side::Outside);
+    connect_at_the_second_answer(&mut lab, &mut wire);
+    wire.log_in(&mut lab);
+    wire.dialogue(
+        &mut lab,
+        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
+    );
+    assert_eq!(lab.shared.totals().expectations, 1);
+}
+
+#[test]
+fn a_session_does_not_begin_with_an_answer_to_another_syn() {
+    let mut lab = lab(FEW_SYNS);
+    let mut wire = control(V4, Side::Outside);
+    let mut syn = wire.segment(Client, SYN, b"");
+    syn.ack = 0;
+    assert!(lab.pass(Side::Outside, syn.frame()).is_forward());
+    *wire.next(Client) += 1;
+    let mut answer = wire.segment(Server, SYN | ACK, b"");
+    assert!(!lab.pass(Side::Inside, answer.frame()).is_forward());
+    lab.later(1);
+    answer.ack += 100;
+    let _ = lab.pass(Side::Inside, answer.frame());
+    assert_eq!(lab.shared.totals().sessions_begun, 0);
+}
+
 #[test]
 fn what_a_log_statement_meets_is_told() {
     let mut lab = lab("udp dport 53 log prefix \"dns: \" level info accept");
