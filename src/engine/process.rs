@@ -341,9 +341,10 @@ impl Engine {
                 packet,
                 passing,
             ),
-            (Link::Announced(session) | Link::Data(session), Some(step)) => {
-                self.data(session, key, tracked.direction, step, &passing)
+            (Link::Announced(session), Some(step)) => {
+                self.announced(session, key, tracked.direction, step, &passing)
             }
+            (Link::Data(session), Some(step)) => self.data(session, key, step, &passing),
             _ => Verdict::Forward,
         }
     }

@@ -146,6 +146,58 @@ fn a_session_begins_at_the_first_answer_that_the_rules_let_pass() {
 }
 
 #[test]
+fn a_port_is_used_up_at_the_first_answer_that_the_rules_let_pass() {
+    let mut lab = lab(FEW_SYNS);
+    let mut wire = control(V4, Side::Outside);
+    connect_at_the_second_answer(&mut lab, &mut wire);
+    wire.log_in(&mut lab);
+    wire.dialogue(
+        &mut lab,
+        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
+    );
+    lab.later(1);
+    let mut data = Wire::new(&at(V4[0], 40_001), &at(V4[1], 50_000), Side::Outside);
+    connect_at_the_second_answer(&mut lab, &mut data);
+    let totals = lab.shared.totals();
+    assert_eq!((totals.expectations, totals.ports_used), (0, 1));
+    let second = Wire::new(&at(V4[0], 40_002), &at(V4[1], 50_000), Side::Outside);
+    let syn = second.segment(Client, SYN, b"").frame();
+    let verdict = lab.pass(Side::Outside, syn).verdict;
+    assert_eq!(verdict, Verdict::Drop(DropReason::PolicyDrop));
+}
+
+#[test]
+fn a_port_is_free_again_after_a_reset_behind_an_answer_that_the_rules_dropped() {
+    let mut lab = lab(FEW_SYNS);
+    let mut wire = control(V4, Side::Outside);
+    connect_at_the_second_answer(&mut lab, &mut wire);
+    wire.log_in(&mut lab);
+    wire.dialogue(
+        &mut lab,
+        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
+    );
+    let mut data = Wire::new(&at(V4[0], 40_001), &at(V4[1], 50_000), Side::Outside);
+    let mut syn = data.segment(Client, SYN, b"");
+    syn.ack = 0;
+    assert!(lab.pass(Side::Outside, syn.frame()).is_forward());
+    *data.next(Client) += 1;
+    let answer = data.segment(Server, SYN | ACK, b"").frame();
+    assert!(!lab.pass(Side::Inside, answer).is_forward());
+    *data.next(Server) = data.next(Server).wrapping_add(1);
+    let reset = data.segment(Server, RST, b"").frame();
+    assert!(lab.pass(Side::Inside, reset).is_forward());
+    lab.later(1);
+    let mut again = Wire::new(&at(V4[0], 40_002), &at(V4[1], 50_000), Side::Outside);
+    connect_at_the_second_answer(&mut lab, &mut again);
+    assert_eq!(lab.shared.totals().ports_used, 1);
+    let told = lab.told();
+    assert!(
+        !told.iter().any(|told| told.contains("data connection")),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_session_does_not_begin_with_an_answer_to_another_syn() {
     let mut lab = lab(FEW_SYNS);
     let mut wire = control(V4, Side::Outside);
