@@ -317,7 +317,7 @@ impl Engine {
             // Nothing reaches a peer of a control connection that the helper has not read.
             return match link {
                 Link::Control(..) => Verdict::Drop(reason),
-                Link::None | Link::Announced(_) | Link::Data(_) => {
+                Link::None | Link::Announced(_) | Link::Data(_) | Link::Ended(_) => {
                     self.invalid(packet, &mut passing, reason)
                 }
             };

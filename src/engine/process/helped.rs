@@ -258,7 +258,7 @@ impl Engine {
             let is_mine = flow.link == Link::Announced(id);
             if is_mine {
                 flow.link = match is_over(step.after) {
-                    true => Link::None,
+                    true => Link::Ended(id),
                     false => Link::Data(id),
                 };
             }
@@ -299,7 +299,7 @@ impl Engine {
         }
         let shared = &self.shared;
         let about = |flow: &mut Flow<Kept>| {
-            flow.link = Link::None;
+            flow.link = Link::Ended(id);
             (flow.ends(key), flow.expected(key), flow.bytes)
         };
         if let Some(((from, to), expected, bytes)) = shared.table.with(key, about) {

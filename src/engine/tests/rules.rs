@@ -5,7 +5,7 @@ use super::*;
 const CLIENT: &str = "192.0.2.10:40000";
 const SERVER: &str = "192.0.2.20:53";
 
-fn lab(rules: &str) -> Lab {
+fn ruleset(rules: &str) -> Ruleset {
     let names = PortNames {
         inside: "in".into(),
         outside: "out".into(),
@@ -14,9 +14,12 @@ fn lab(rules: &str) -> Lab {
         "table inet t {{\nct helper ftp {{ type \"ftp\" protocol tcp; }}\nchain c {{ type filter hook \
          forward priority 0; policy drop;\n{rules}\n}}\n}}"
     );
-    let ruleset = Ruleset::parse("test.nft", &text, &names).expect("good rules");
+    Ruleset::parse("test.nft", &text, &names).expect("good rules")
+}
+
+fn lab(rules: &str) -> Lab {
     let mut lab = Lab::new();
-    lab.shared = Shared::new(ruleset, Settings::default());
+    lab.shared = Shared::new(ruleset(rules), Settings::default());
     lab.engine = Engine::new(Arc::clone(&lab.shared), Arc::clone(&lab.counters));
     lab
 }
@@ -195,6 +198,38 @@ fn a_port_is_free_again_after_a_reset_behind_an_answer_that_the_rules_dropped() 
         !told.iter().any(|told| told.contains("data connection")),
         "{told:?}"
     );
+}
+
+#[test]
+fn the_helper_of_a_flow_is_the_same_to_its_end() {
+    let mut lab = lab(
+        "ct state established,related ct helper \"ftp\" counter accept
+        tcp dport 21 ct state new ct helper set \"ftp\" accept
+        ct state established counter accept
+        ct state related counter accept",
+    );
+    let mut wire = session(&mut lab);
+    wire.dialogue(
+        &mut lab,
+        &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
+    );
+    let of_control = counts(&lab)[1];
+    let mut data = Wire::new(&at(V4[0], 40_001), &at(V4[1], 50_000), Side::Outside);
+    assert!(data.connect(&mut lab));
+    data.close(&mut lab);
+    assert_eq!(counts(&lab), [6, of_control, 0]);
+    // The last acknowledgment again, by rules that know nothing of it.
+    let others = ruleset("ct helper \"ftp\" counter accept");
+    lab.shared.replace_rules(others).expect("good rules");
+    let last = data.segment(Client, ACK, b"").frame();
+    assert!(lab.pass(Side::Outside, last.clone()).is_forward());
+    let error = testing::icmp(data.server.ip(), data.client.ip(), 3, 3, 0, &last[14..]);
+    assert!(lab.pass(Side::Inside, error).is_forward());
+    assert_eq!(counts(&lab), [2]);
+    // A new connection with its ports is nobody's.
+    let mut syn = data.segment(Client, SYN, b"");
+    syn.ack = 0;
+    assert!(!lab.pass(Side::Outside, syn.frame()).is_forward());
 }
 
 #[test]
