@@ -1274,6 +1274,76 @@ fn fragments_that_take_another_way_poison_their_datagram() {
     }
 }
 
+/// Another fragment with this one's header: where it begins, in units of 8 bytes, and its data. There
+/// are more.
+fn fragment_like(like: &[u8], offset: u16, data: &[u8]) -> Vec<u8> {
+    let mut piece = [&like[..34], data].concat();
+    piece[16..18].copy_from_slice(&(20 + data.len() as u16).to_be_bytes());
+    piece[20..22].copy_from_slice(&(offset | 0x2000).to_be_bytes());
+    piece[24..26].fill(0);
+    let sum = !checksum::fold(checksum::sum(&piece[14..34]));
+    piece[24..26].copy_from_slice(&sum.to_be_bytes());
+    piece
+}
+
+#[test]
+fn a_fragment_that_cannot_be_right_spoils_the_datagram_that_it_overlaps() {
+    let (host, resolver) = (
+        "192.0.2.10:5353".parse().unwrap(),
+        "198.51.100.1:53".parse().unwrap(),
+    );
+    let pieces = fragments(&testing::udp(host, resolver, &[7; 200]), 80);
+    let overlap = Verdict::Drop(DropReason::FragmentOverlap);
+    for bad in [
+        fragment_like(&pieces[0], 1, &[7; 8]),  // tiny
+        fragment_like(&pieces[0], 0, &[7; 8]),  // a tiny first one
+        fragment_like(&pieces[0], 10, &[7; 5]), // not in units of 8 bytes
+    ] {
+        let mut lab = Lab::new();
+        for piece in &pieces[..2] {
+            assert_eq!(lab.pass(Side::Inside, piece.clone()).verdict, Verdict::Held);
+        }
+        assert_eq!(lab.pass(Side::Inside, bad).verdict, overlap);
+        let last = lab.pass(Side::Inside, pieces[2].clone());
+        assert_eq!(last.verdict, overlap);
+        assert_eq!(lab.dropped(DropReason::FragmentOverlap), 4);
+        assert_eq!(lab.counts().held.frames, 0);
+    }
+}
+
+#[test]
+fn a_fragment_that_cannot_be_right_spoils_nothing_else() {
+    let (host, resolver) = (
+        "192.0.2.10:5353".parse().unwrap(),
+        "198.51.100.1:53".parse().unwrap(),
+    );
+    let pieces = fragments(&testing::udp(host, resolver, &[7; 200]), 80);
+    let tiny = fragment_like(&pieces[0], 1, &[7; 8]);
+    let empty = fragment_like(&pieces[0], 2, b"");
+    let of_another = {
+        let mut like = tiny.clone();
+        like[18] ^= 1; // its identification
+        fragment_like(&like, 1, &[7; 8])
+    };
+    let mut lab = Lab::new();
+    let mut passed = Vec::new();
+    // The tiny one is gone before anything is there that it overlaps; its receiver never sees it.
+    for (piece, side) in [
+        (&pieces[2], Side::Inside),
+        (&tiny, Side::Inside),
+        (&pieces[0], Side::Inside),
+        (&of_another, Side::Inside),
+        (&empty, Side::Inside),
+        (&tiny, Side::Outside),
+        (&pieces[1], Side::Inside),
+    ] {
+        passed = lab.pass(side, piece.clone()).frames;
+    }
+    assert_eq!(passed.len(), 3);
+    assert_eq!(lab.dropped(DropReason::FragmentTiny), 3);
+    assert_eq!(lab.dropped(DropReason::FragmentBad), 1);
+}
+
 #[test]
 fn first_fragments_without_end_shut_nobody_out() {
     let (host, resolver) = (

@@ -470,14 +470,17 @@ fn rfc1858_and_rfc3128_tiny_fragments() {
     let pieces = fragments(&syn, 8);
     assert_eq!(lab.pass(Side::Inside, pieces[0].clone()).verdict, tiny);
     assert_eq!(lab.pass(Side::Inside, pieces[1].clone()).verdict, tiny);
-    // Ports in one fragment and flags in another at offset 1, with a good one before
+    // Ports in one fragment and flags in another inside it, with a good one before: both are gone
     // (RFC 3128 section 2).
     let good = fragments(&syn, 24);
     assert_eq!(
         lab.pass(Side::Inside, good[0].clone()).verdict,
         Verdict::Held
     );
-    assert_eq!(lab.pass(Side::Inside, pieces[2].clone()).verdict, tiny);
+    let overlap = Verdict::Drop(DropReason::FragmentOverlap);
+    assert_eq!(lab.pass(Side::Inside, pieces[2].clone()).verdict, overlap);
+    assert_eq!(lab.pass(Side::Inside, good[1].clone()).verdict, overlap);
+    assert_eq!(lab.counts().held.frames, 0);
     assert!(lab.counts().forwarded_total().frames == 0);
 }
 
