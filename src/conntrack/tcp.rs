@@ -8,10 +8,12 @@
 //! * (II)  `end >= sender.end - receiver.max_window`: not older than a window
 //! * (III) `ack <= receiver.end`: acknowledges nothing that was not sent
 //! * (IV)  `ack >= receiver.end - max(sender.max_window, 66000)`: not an ancient acknowledgment
+//!
+//! where `ack` is the highest edge of a SACK block, if the receiver's SYN permitted SACK.
 
 mod peer;
 
-use self::peer::{Peer, is_in_offer, is_no_ancient_ack, is_recent, is_sent, later};
+use self::peer::{Offered, Peer, is_in_offer, is_no_ancient_ack, is_recent, is_sent, later};
 use super::Direction;
 use crate::observe::DropReason;
 use crate::wire::{TcpFlags, TcpSegment};
@@ -91,7 +93,8 @@ pub struct Tcp {
 struct StraySyn {
     direction: Direction,
     end: u32,
-    scale: Option<u8>,
+    scale: u8,
+    offered: Offered,
 }
 
 impl Tcp {
@@ -127,6 +130,7 @@ impl Tcp {
         sender.meet(segment);
         sender.acknowledge(segment.ack);
         receiver.scale = MAX_WINDOW_SCALE;
+        receiver.offered = Offered::UNSEEN;
         Ok(tcp)
     }
 
@@ -268,7 +272,8 @@ impl Tcp {
                 self.stray_syn = Some(StraySyn {
                     direction,
                     end,
-                    scale: segment.window_scale,
+                    scale: segment.window_scale.unwrap_or(0),
+                    offered: Offered::by(segment),
                 });
                 Judgement::Ignored
             }
@@ -408,11 +413,7 @@ impl Tcp {
         }
         let end = segment.seq.wrapping_add(segment.seq_len());
         let ack = segment.ack;
-        // A SACK block tells of bytes beyond the acknowledgment: inequality (III) is about both.
-        let highest_ack = match segment.sack_end {
-            Some(sack) if after(sack, ack) => sack,
-            _ => ack,
-        };
+        let highest_ack = receiver.highest_ack(segment);
         let one = is_in_offer(segment.seq, sender);
         let two = is_recent(end, sender, receiver);
         if !is_sent(highest_ack, receiver) || !is_no_ancient_ack(highest_ack, sender, receiver) {
@@ -486,7 +487,7 @@ impl Tcp {
     }
 
     fn agree_on_scale(&mut self) {
-        if !self.peers.iter().all(|peer| peer.offered_scale) {
+        if !self.peers.iter().all(|peer| peer.offered.scale()) {
             for peer in &mut self.peers {
                 peer.scale = 0;
             }

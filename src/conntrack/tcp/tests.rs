@@ -300,11 +300,73 @@ fn inequality_three_nothing_acknowledged_that_was_not_sent() {
     let mut tcp = established();
     let lie = segment(ACK, c(1), s(2), 10);
     assert_eq!(tcp.update(Original, &lie), Invalid(DropReason::TcpWindow));
-    let mut sack = segment(ACK, c(1), s(1), 0);
-    sack.sack_end = Some(s(100));
-    assert_eq!(tcp.update(Original, &sack), Invalid(DropReason::TcpWindow));
-    assert_eq!(tcp.update(Reply, &segment(ACK, s(1), c(1), 100)), Valid);
-    assert_eq!(tcp.update(Original, &sack), Valid);
+}
+
+/// A connection whose SYN and SYN-ACK permit SACK, or not.
+fn with_sack(client: bool, server: bool) -> Tcp {
+    let permits = |sack_permitted, segment| TcpSegment {
+        sack_permitted,
+        ..segment
+    };
+    let mut tcp = Tcp::begin(&permits(client, segment(SYN, C, 0, 0))).unwrap();
+    let answer = permits(server, segment(SYN | ACK, S, c(1), 0));
+    assert_eq!(tcp.update(Reply, &answer), Valid);
+    assert_eq!(tcp.update(Original, &segment(ACK, c(1), s(1), 0)), Valid);
+    tcp
+}
+
+fn sack(edge: u32) -> TcpSegment {
+    TcpSegment {
+        sack_end: Some(edge),
+        ..segment(ACK, c(1), s(1), 0)
+    }
+}
+
+#[test]
+fn inequality_three_is_about_sack_if_its_receiver_has_permitted_it() {
+    for client in [false, true] {
+        let mut tcp = with_sack(client, true);
+        let lie = Invalid(DropReason::TcpWindow);
+        assert_eq!(tcp.update(Original, &sack(s(100))), lie);
+        assert_eq!(tcp.update(Reply, &segment(ACK, s(1), c(1), 100)), Valid);
+        assert_eq!(tcp.update(Original, &sack(s(100))), Valid);
+
+        // Whoever has not permitted it does not read it.
+        let mut tcp = with_sack(client, false);
+        let offered = tcp.peers[1].max_end;
+        assert_eq!(tcp.update(Original, &sack(s(100))), Valid);
+        assert_eq!(tcp.peers[1].max_end, offered);
+    }
+}
+
+#[test]
+fn a_connection_that_was_picked_up_is_taken_to_permit_sack() {
+    let mut tcp = picked_up();
+    assert_eq!(tcp.update(Original, &sack(s(100))), Valid);
+    assert_eq!(tcp.end(Reply), s(100));
+    assert_eq!(tcp.update(Reply, &segment(ACK, s(100), c(101), 0)), Valid);
+    assert_eq!(tcp.update(Original, &sack(s(200))), Valid);
+    assert_eq!(tcp.end(Reply), s(200));
+}
+
+#[test]
+fn a_connection_that_begins_anew_has_what_its_own_syns_permit() {
+    for permitted in [false, true] {
+        let mut tcp = with_sack(!permitted, !permitted);
+        let again = TcpSegment {
+            sack_permitted: permitted,
+            ..segment(SYN, 500_000, 0, 0)
+        };
+        assert_eq!(tcp.update(Original, &again), Ignored);
+        let answer = segment(SYN | ACK, 900_000, 500_001, 0);
+        assert_eq!(tcp.update(Reply, &answer), Restarted);
+        let lie = TcpSegment {
+            sack_end: Some(500_100),
+            ..segment(ACK, 900_001, 500_001, 0)
+        };
+        let judgement = tcp.update(Reply, &lie);
+        assert_eq!(judgement != Valid, permitted);
+    }
 }
 
 #[test]
