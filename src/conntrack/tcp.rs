@@ -281,11 +281,11 @@ impl Tcp {
     }
 
     fn syn_ack(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
-        use TcpState::{SynRecv, SynSent, SynSent2};
+        use TcpState::{Close, SynRecv, SynSent, SynSent2};
         // A server may take the data of a SYN or not (RFC 7413).
         let answers =
             |peer: &Peer| !before(segment.ack, peer.syn_end) && !after(segment.ack, peer.end);
-        let stray = self.stray_syn;
+        let (stray, is_picked_up) = (self.stray_syn, self.is_picked_up);
         let state = self.state;
         let (sender, receiver) = self.sender_receiver(direction);
         match state {
@@ -311,6 +311,17 @@ impl Tcp {
                 Judgement::Valid
             }
             SynSent | SynSent2 => Judgement::Invalid(DropReason::TcpState),
+            // The client has reset what the server goes on with: it never got the reset, or did not
+            // take it (RFC 9293 section 3.5.2).
+            Close
+                if direction == Direction::Reply
+                    && !is_picked_up
+                    && !sender.acked_any
+                    && answers(receiver) =>
+            {
+                self.received_syn_ack(direction, segment);
+                Judgement::Valid
+            }
             _ => match stray {
                 // The SYN that was let through began a new connection after all.
                 Some(syn) if syn.direction != direction && segment.ack == syn.end => {
@@ -338,13 +349,16 @@ impl Tcp {
         let state = self.state;
         let (sender, receiver) = self.sender_receiver(direction);
         if matches!(state, TcpState::SynSent | TcpState::SynSent2) {
+            let has_ack = segment.flags.has(TcpFlags::ACK);
+            let acknowledges =
+                !before(segment.ack, receiver.syn_end) && !after(segment.ack, receiver.end);
             let exact = match direction {
-                Direction::Original => segment.seq == sender.end,
-                Direction::Reply => {
-                    segment.flags.has(TcpFlags::ACK)
-                        && !before(segment.ack, receiver.syn_end)
-                        && !after(segment.ack, receiver.end)
+                // Who gives up before the answer has nothing to acknowledge, and writes 0.
+                Direction::Original if has_ack && !acknowledges && segment.ack != 0 => {
+                    return Judgement::Invalid(DropReason::TcpRst);
                 }
+                Direction::Original => segment.seq == sender.end,
+                Direction::Reply => has_ack && acknowledges,
             };
             if !exact {
                 // A client that met a stale connection of the server's resets that one, with a
@@ -401,6 +415,11 @@ impl Tcp {
             // A server with a stale connection answers the SYN with a challenge ACK.
             let challenge = direction == Direction::Reply && segment.seq_len() == 0;
             return if challenge {
+                if self.state == TcpState::SynSent {
+                    // A reset may acknowledge it.
+                    let (sender, _) = self.sender_receiver(direction);
+                    (sender.syn_end, sender.end) = (segment.seq, segment.seq);
+                }
                 Judgement::Ignored
             } else {
                 Judgement::Invalid(DropReason::TcpState)

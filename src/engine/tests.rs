@@ -771,6 +771,32 @@ fn a_newer_syn_takes_the_place_of_an_unanswered_one() {
 }
 
 #[test]
+fn a_reset_that_the_server_ignores_leaves_no_port_open() {
+    for (flags, ack, passes) in [(RST, 0, true), (RST | ACK, 0, true), (RST | ACK, 77, false)] {
+        let mut lab = Lab::new();
+        let mut wire = session(&mut lab);
+        wire.dialogue(
+            &mut lab,
+            &[(Client, "PASV"), (Server, "227 ok (192,0,2,20,195,80)")],
+        );
+        let mut data = Wire::new("192.0.2.10:40001", "192.0.2.20:50000", Side::Outside);
+        let mut syn = data.segment(Client, SYN, b"");
+        syn.ack = 0;
+        assert!(lab.pass(Side::Outside, syn.frame()).is_forward());
+        *data.next(Client) += 1;
+        let mut reset = data.segment(Client, flags, b"");
+        reset.ack = ack;
+        let verdict = lab.pass(Side::Outside, reset.frame()).verdict;
+        assert_eq!(verdict == Verdict::Forward, passes);
+        let answer = data.segment(Server, SYN | ACK, b"").frame();
+        assert!(lab.pass(Side::Inside, answer).is_forward());
+        let totals = lab.shared.totals();
+        assert_eq!((totals.expectations, totals.ports_used), (0, 1));
+        assert_eq!(lab.dropped(DropReason::TcpRst), u64::from(!passes));
+    }
+}
+
+#[test]
 fn a_flow_belongs_to_its_sides() {
     let mut lab = Lab::new();
     let wire = session(&mut lab);

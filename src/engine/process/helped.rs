@@ -256,11 +256,8 @@ impl Engine {
         let about = |flow: &mut Flow<Kept>| {
             // Of two workers, one gets it.
             let is_mine = flow.link == Link::Announced(id);
-            if is_mine {
-                flow.link = match is_over(step.after) {
-                    true => Link::Ended(id),
-                    false => Link::Data(id),
-                };
+            if is_mine && !is_over(step.after) {
+                flow.link = Link::Data(id);
             }
             is_mine.then(|| (flow.ends(key), flow.expected(key)))
         };
@@ -268,6 +265,7 @@ impl Engine {
             return self.data(id, key, step, passing);
         };
         if is_over(step.after) {
+            // Its end may have ignored the reset, so it stays what it is: an answer is looked at.
             shared.expectations.ranges().release(&expected, *key);
             if direction == Direction::Reply {
                 shared.expectations.free(&expected, *key);

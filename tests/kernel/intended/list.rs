@@ -223,6 +223,30 @@ pub const LIST: &[Intended] = &[
         },
     },
     Intended {
+        name: "a RST of a client that nobody has answered, with an acknowledgment",
+        why: "it acknowledges what was never sent; the kernel compares it with 0, and half of all numbers \
+              are less. With 0 itself the kernel forgets the flow, though the server may ignore the RST",
+        kind: Kind::Avoided,
+        example: Example {
+            arrangement: Arrangement::BridgeAndIp,
+            rules: "ct state new,established accept",
+            packets: || {
+                let (syn, ack, rst) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::RST);
+                let forth =
+                    |flags, numbers| tcp(Side::Inside, v4(proto::TCP), (1000, 80), flags, numbers);
+                vec![
+                    (Side::Inside, segment(1000, 80, syn)),
+                    (Side::Inside, forth(rst | ack, (1001, 0x9000_0000))),
+                    (Side::Inside, forth(rst | ack, (1001, 5000))),
+                    (Side::Inside, forth(rst | ack, (1001, 0))),
+                    (Side::Outside, tcp_back(80, 1000, syn | ack, 5000, 1001)),
+                ]
+            },
+            lotus: &[true, false, false, true, true],
+            kernel: &[true, true, false, true, false],
+        },
+    },
+    Intended {
         name: EARLY_DATA,
         why: "only an acknowledgment without data can be an answer of an old connection to a SYN",
         kind: Kind::Invalid,
