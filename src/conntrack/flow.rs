@@ -18,6 +18,8 @@ pub enum Link {
     Announced(u64),
     /// It is a data connection of the session.
     Data(u64),
+    /// It was one: its ends are through, and what still comes of it is the session's as before.
+    Ended(u64),
 }
 
 /// What rules said of a flow's packets, kept so that they need not be asked again.
@@ -331,7 +333,7 @@ impl<T: Copy> Flow<T> {
     #[must_use]
     pub fn first_state(&self) -> CtState {
         match self.link {
-            Link::Announced(_) | Link::Data(_) => CtState::Related,
+            Link::Announced(_) | Link::Data(_) | Link::Ended(_) => CtState::Related,
             Link::None | Link::Control(..) => CtState::New,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Time;
 use crate::observe::DropReason;
-use crate::wire::{Fragment, MAX_VLAN_TAGS, Meta, OwnedFrame, Packet, Side};
+use crate::wire::{MAX_VLAN_TAGS, Meta, OwnedFrame, Packet, Side};
 
 /// A datagram of 65,535 bytes over links with the smallest usual MTU, 576 bytes, is 119 fragments.
 const MAX_FRAGMENTS_OF_DATAGRAM: usize = 128;
@@ -23,7 +23,7 @@ const MAX_DATAGRAMS_OF_SOURCE: usize = MAX_DATAGRAMS / 8;
 const MAX_DATAGRAM_BYTES: u32 = 65_535;
 
 /// A first fragment must hold the transport header that decides (RFC 1858 section 4, RFC 7112).
-const MIN_FIRST_FRAGMENT_BYTES: usize = 20;
+const MIN_FIRST_FRAGMENT_BYTES: u32 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct DatagramKey {
@@ -34,9 +34,15 @@ struct DatagramKey {
     vlan: [u16; MAX_VLAN_TAGS],
 }
 
-struct Piece {
+/// Which bytes of its datagram a fragment has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
     offset: u32,
     end: u32,
+}
+
+struct Piece {
+    place: Place,
     data_offset: usize,
     next_header_at: usize,
     frame: OwnedFrame,
@@ -135,13 +141,18 @@ impl FragmentStore {
             macs: (packet.ether.src, packet.ether.dst),
             hop_limit: ip.hop_limit,
         };
+        let bytes = ip.datagram.end.saturating_sub(fragment.data_offset);
+        let place = Place::new(fragment.offset_bytes, bytes);
         // RFC 8200 section 4.5: all headers, up to that of the transport, are in the first fragment.
-        if fragment.offset_bytes == 0 && !ip.has_whole_chain(frame) {
-            return dropped(DropReason::FragmentTiny);
+        let is_cut = fragment.offset_bytes == 0 && !ip.has_whole_chain(frame);
+        if let Err(reason) = place.check(fragment.more, is_cut) {
+            return (self.side(side).refuse(&key, place, reason), Vec::new());
         }
-        let piece = match Piece::new(frame, meta, &fragment, ip.datagram.end) {
-            Ok(piece) => piece,
-            Err(reason) => return dropped(reason),
+        let piece = Piece {
+            place,
+            data_offset: fragment.data_offset,
+            next_header_at: fragment.next_header_at,
+            frame: OwnedFrame::copy_of(frame, meta),
         };
         let mut state = self.side(side);
         let mut evicted = Vec::new();
@@ -233,6 +244,23 @@ impl State {
         true
     }
 
+    /// A fragment that can't be right. It is never held; but what it overlaps is no better
+    /// (RFC 3128, RFC 5722). Where nothing waits, nothing is remembered: its receiver never sees it.
+    fn refuse(&mut self, key: &DatagramKey, place: Place, reason: DropReason) -> Fragmented {
+        let datagram = self.datagrams.get_mut(key);
+        match datagram.filter(|datagram| datagram.is_overlapped_by(place)) {
+            Some(datagram) => {
+                let reason = DropReason::FragmentOverlap;
+                let held = datagram.poison(reason, &mut self.bytes);
+                Fragmented::Dropped { reason, held }
+            }
+            None => Fragmented::Dropped {
+                reason,
+                held: Vec::new(),
+            },
+        }
+    }
+
     fn sweep(&mut self, now: Time, over: &mut Vec<OwnedFrame>) {
         let bytes = &mut self.bytes;
         self.datagrams.retain(|_, datagram| {
@@ -277,9 +305,7 @@ impl State {
                 held: Vec::new(),
             },
             Err(reason) => {
-                datagram.poisoned = Some(reason);
-                let held: Vec<_> = datagram.pieces.drain(..).map(|p| p.frame).collect();
-                self.bytes -= held.iter().map(|frame| frame.frame().len()).sum::<usize>();
+                let held = datagram.poison(reason, &mut self.bytes);
                 Fragmented::Dropped { reason, held }
             }
             Ok(()) if datagram.is_whole() => {
@@ -323,40 +349,47 @@ fn source(address: IpAddr) -> u128 {
     }
 }
 
-impl Piece {
-    fn new(
-        frame: &[u8],
-        meta: &Meta,
-        fragment: &Fragment,
-        datagram_end: usize,
-    ) -> Result<Piece, DropReason> {
-        let len = datagram_end.saturating_sub(fragment.data_offset);
-        let bytes = u32::try_from(len).map_err(|_| DropReason::FragmentBad)?;
-        let end = fragment.offset_bytes.saturating_add(bytes);
-        if len == 0 || end > MAX_DATAGRAM_BYTES || (fragment.more && !len.is_multiple_of(8)) {
+impl Place {
+    fn new(offset: u32, bytes: usize) -> Place {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let end = offset.saturating_add(bytes);
+        Place { offset, end }
+    }
+
+    fn bytes(self) -> u32 {
+        self.end - self.offset
+    }
+
+    fn overlaps(self, other: Place) -> bool {
+        self.offset.max(other.offset) < self.end.min(other.end)
+    }
+
+    /// Whether a fragment can be there. `is_cut`: it is the first one, and not all headers are in it.
+    fn check(self, more: bool, is_cut: bool) -> Result<(), DropReason> {
+        let bytes = self.bytes();
+        if is_cut {
+            return Err(DropReason::FragmentTiny);
+        }
+        if bytes == 0 || self.end > MAX_DATAGRAM_BYTES || (more && !bytes.is_multiple_of(8)) {
             return Err(DropReason::FragmentBad);
         }
         // RFC 1858: nothing may begin inside the header that the first fragment must hold.
-        if (fragment.offset_bytes == 0 && fragment.more && len < MIN_FIRST_FRAGMENT_BYTES)
-            || (1..MIN_FIRST_FRAGMENT_BYTES as u32).contains(&fragment.offset_bytes)
+        if (self.offset == 0 && more && bytes < MIN_FIRST_FRAGMENT_BYTES)
+            || (1..MIN_FIRST_FRAGMENT_BYTES).contains(&self.offset)
         {
             return Err(DropReason::FragmentTiny);
         }
-        Ok(Piece {
-            offset: fragment.offset_bytes,
-            end,
-            data_offset: fragment.data_offset,
-            next_header_at: fragment.next_header_at,
-            frame: OwnedFrame::copy_of(frame, meta),
-        })
+        Ok(())
     }
+}
 
+impl Piece {
     fn is_same(&self, other: &Piece) -> bool {
-        (self.offset, self.end) == (other.offset, other.end) && self.data() == other.data()
+        self.place == other.place && self.data() == other.data()
     }
 
     fn data(&self) -> &[u8] {
-        let len = (self.end - self.offset) as usize;
+        let len = self.place.bytes() as usize;
         self.frame
             .frame()
             .get(self.data_offset..self.data_offset + len)
@@ -365,6 +398,14 @@ impl Piece {
 }
 
 impl Datagram {
+    /// Found bad. Returns what had waited.
+    fn poison(&mut self, reason: DropReason, bytes: &mut usize) -> Vec<OwnedFrame> {
+        self.poisoned = Some(reason);
+        let held: Vec<_> = self.pieces.drain(..).map(|piece| piece.frame).collect();
+        *bytes -= held.iter().map(|frame| frame.frame().len()).sum::<usize>();
+        held
+    }
+
     fn push(&mut self, piece: Piece, more: bool) -> Result<(), DropReason> {
         if let Some(reason) = self.poisoned {
             return Err(reason);
@@ -372,20 +413,16 @@ impl Datagram {
         if self.pieces.iter().any(|p| p.is_same(&piece)) {
             return Err(DropReason::FragmentDuplicate);
         }
-        if self
-            .pieces
-            .iter()
-            .any(|p| piece.offset < p.end && p.offset < piece.end)
-        {
+        if self.is_overlapped_by(piece.place) {
             return Err(DropReason::FragmentOverlap);
         }
-        if !more && self.total.replace(piece.end).is_some() {
+        if !more && self.total.replace(piece.place.end).is_some() {
             return Err(DropReason::FragmentOverlap);
         }
         self.pieces.push(piece);
         if self
             .total
-            .is_some_and(|total| self.pieces.iter().any(|p| p.end > total))
+            .is_some_and(|total| self.pieces.iter().any(|p| p.place.end > total))
         {
             return Err(DropReason::FragmentBad).inspect_err(|_| {
                 // The piece just pushed is the caller's frame, not a held one.
@@ -401,8 +438,12 @@ impl Datagram {
 
     /// Pieces never overlap, so they are whole when their lengths add up.
     fn is_whole(&self) -> bool {
-        let sum: u32 = self.pieces.iter().map(|p| p.end - p.offset).sum();
+        let sum: u32 = self.pieces.iter().map(|p| p.place.bytes()).sum();
         self.total == Some(sum)
+    }
+
+    fn is_overlapped_by(&self, place: Place) -> bool {
+        self.pieces.iter().any(|p| p.place.overlaps(place))
     }
 }
 
@@ -410,7 +451,7 @@ impl Datagram {
 /// without its fragment header, and all data.
 fn assemble(pieces: &[Piece]) -> Option<Vec<u8>> {
     let mut sorted: Vec<&Piece> = pieces.iter().collect();
-    sorted.sort_by_key(|piece| piece.offset);
+    sorted.sort_by_key(|piece| piece.place.offset);
     let first = *sorted.first()?;
     let frame = first.frame.frame();
     let data_bytes: usize = sorted.iter().map(|piece| piece.data().len()).sum();

@@ -8,10 +8,12 @@
 //! * (II)  `end >= sender.end - receiver.max_window`: not older than a window
 //! * (III) `ack <= receiver.end`: acknowledges nothing that was not sent
 //! * (IV)  `ack >= receiver.end - max(sender.max_window, 66000)`: not an ancient acknowledgment
+//!
+//! where `ack` is the highest edge of a SACK block, if the receiver's SYN permitted SACK.
 
 mod peer;
 
-use self::peer::{Peer, is_in_offer, is_no_ancient_ack, is_recent, is_sent, later};
+use self::peer::{Offered, Peer, is_in_offer, is_no_ancient_ack, is_recent, is_sent, later};
 use super::Direction;
 use crate::observe::DropReason;
 use crate::wire::{TcpFlags, TcpSegment};
@@ -54,7 +56,7 @@ pub enum TcpState {
 pub enum Judgement {
     /// Valid: the flow moved on.
     Valid,
-    /// Valid, and the flow's timeout must not be renewed (a retransmitted SYN).
+    /// Valid, and the flow's timeout must not be renewed (a retransmitted SYN or SYN-ACK).
     ValidNoRenewal,
     /// Passes, but says nothing about the flow: a SYN in a live connection, an old or early
     /// segment within a window's reach. A helper must not read it.
@@ -91,7 +93,8 @@ pub struct Tcp {
 struct StraySyn {
     direction: Direction,
     end: u32,
-    scale: Option<u8>,
+    scale: u8,
+    offered: Offered,
 }
 
 impl Tcp {
@@ -127,6 +130,7 @@ impl Tcp {
         sender.meet(segment);
         sender.acknowledge(segment.ack);
         receiver.scale = MAX_WINDOW_SCALE;
+        receiver.offered = Offered::UNSEEN;
         Ok(tcp)
     }
 
@@ -270,7 +274,8 @@ impl Tcp {
                 self.stray_syn = Some(StraySyn {
                     direction,
                     end,
-                    scale: segment.window_scale,
+                    scale: segment.window_scale.unwrap_or(0),
+                    offered: Offered::by(segment),
                 });
                 Judgement::Ignored
             }
@@ -279,11 +284,11 @@ impl Tcp {
 
     #[inline(never)]
     fn syn_ack(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
-        use TcpState::{SynRecv, SynSent, SynSent2};
+        use TcpState::{Close, SynRecv, SynSent, SynSent2};
         // A server may take the data of a SYN or not (RFC 7413).
         let answers =
             |peer: &Peer| !before(segment.ack, peer.syn_end) && !after(segment.ack, peer.end);
-        let stray = self.stray_syn;
+        let (stray, is_picked_up) = (self.stray_syn, self.is_picked_up);
         let state = self.state;
         let (sender, receiver) = self.sender_receiver(direction);
         match state {
@@ -296,7 +301,10 @@ impl Tcp {
             // A SYN-ACK that acknowledges something else makes the client reset it; the client
             // must see it, the flow must not believe it.
             SynSent if direction == Direction::Reply => Judgement::Ignored,
-            SynRecv if sender.end == segment.seq.wrapping_add(segment.seq_len()) => {
+            SynRecv
+                if sender.end == segment.seq.wrapping_add(segment.seq_len())
+                    && answers(receiver) =>
+            {
                 Judgement::ValidNoRenewal
             }
             // The first answer was lost on its way to the client, and the server (or another one
@@ -306,6 +314,17 @@ impl Tcp {
                 Judgement::Valid
             }
             SynSent | SynSent2 => Judgement::Invalid(DropReason::TcpState),
+            // The client has reset what the server goes on with: it never got the reset, or did not
+            // take it (RFC 9293 section 3.5.2).
+            Close
+                if direction == Direction::Reply
+                    && !is_picked_up
+                    && !sender.acked_any
+                    && answers(receiver) =>
+            {
+                self.received_syn_ack(direction, segment);
+                Judgement::Valid
+            }
             _ => match stray {
                 // The SYN that was let through began a new connection after all.
                 Some(syn) if syn.direction != direction && segment.ack == syn.end => {
@@ -334,13 +353,16 @@ impl Tcp {
         let state = self.state;
         let (sender, receiver) = self.sender_receiver(direction);
         if matches!(state, TcpState::SynSent | TcpState::SynSent2) {
+            let has_ack = segment.flags.has(TcpFlags::ACK);
+            let acknowledges =
+                !before(segment.ack, receiver.syn_end) && !after(segment.ack, receiver.end);
             let exact = match direction {
-                Direction::Original => segment.seq == sender.end,
-                Direction::Reply => {
-                    segment.flags.has(TcpFlags::ACK)
-                        && !before(segment.ack, receiver.syn_end)
-                        && !after(segment.ack, receiver.end)
+                // Who gives up before the answer has nothing to acknowledge, and writes 0.
+                Direction::Original if has_ack && !acknowledges && segment.ack != 0 => {
+                    return Judgement::Invalid(DropReason::TcpRst);
                 }
+                Direction::Original => segment.seq == sender.end,
+                Direction::Reply => has_ack && acknowledges,
             };
             if !exact {
                 // A client that met a stale connection of the server's resets that one, with a
@@ -399,6 +421,11 @@ impl Tcp {
             // A server with a stale connection answers the SYN with a challenge ACK.
             let challenge = direction == Direction::Reply && segment.seq_len() == 0;
             return if challenge {
+                if self.state == TcpState::SynSent {
+                    // A reset may acknowledge it.
+                    let (sender, _) = self.sender_receiver(direction);
+                    (sender.syn_end, sender.end) = (segment.seq, segment.seq);
+                }
                 Judgement::Ignored
             } else {
                 Judgement::Invalid(DropReason::TcpState)
@@ -411,11 +438,7 @@ impl Tcp {
         }
         let end = segment.seq.wrapping_add(segment.seq_len());
         let ack = segment.ack;
-        // A SACK block tells of bytes beyond the acknowledgment: inequality (III) is about both.
-        let highest_ack = match segment.sack_end {
-            Some(sack) if after(sack, ack) => sack,
-            _ => ack,
-        };
+        let highest_ack = receiver.highest_ack(segment);
         let one = is_in_offer(segment.seq, sender);
         let two = is_recent(end, sender, receiver);
         if !is_sent(highest_ack, receiver) || !is_no_ancient_ack(highest_ack, sender, receiver) {
@@ -490,7 +513,7 @@ impl Tcp {
     }
 
     fn agree_on_scale(&mut self) {
-        if !self.peers.iter().all(|peer| peer.offered_scale) {
+        if !self.peers.iter().all(|peer| peer.offered.scale()) {
             for peer in &mut self.peers {
                 peer.scale = 0;
             }

@@ -287,10 +287,7 @@ impl Engine {
         {
             return Err(Missed::Reopen);
         }
-        let (link, cached) = (
-            flow.link,
-            flow.cached(direction, tracked.state, generation),
-        );
+        let (link, cached) = (flow.link, flow.cached(direction, tracked.state, generation));
         drop(flow);
         Ok(self.known(key, &tracked, link, cached, packet, passing))
     }
@@ -317,7 +314,7 @@ impl Engine {
             // Nothing reaches a peer of a control connection that the helper has not read.
             return match link {
                 Link::Control(..) => Verdict::Drop(reason),
-                Link::None | Link::Announced(_) | Link::Data(_) => {
+                Link::None | Link::Announced(_) | Link::Data(_) | Link::Ended(_) => {
                     self.invalid(packet, passing, reason)
                 }
             };
@@ -341,9 +338,10 @@ impl Engine {
                 packet,
                 passing,
             ),
-            (Link::Announced(session) | Link::Data(session), Some(step)) => {
-                self.data(session, key, tracked.direction, step, passing)
+            (Link::Announced(session), Some(step)) => {
+                self.announced(session, key, tracked.direction, step, passing)
             }
+            (Link::Data(session), Some(step)) => self.data(session, key, step, passing),
             _ => Verdict::Forward,
         }
     }

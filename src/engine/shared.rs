@@ -221,7 +221,7 @@ impl Shared {
     ) {
         let cx = self.context(now);
         match removed.flow.link {
-            Link::None => {}
+            Link::None | Link::Ended(_) => {}
             Link::Control(id, _) => {
                 if let Some(session) = self.sessions.remove(id) {
                     self.end_session(&session, why, now, counters);

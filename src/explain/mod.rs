@@ -281,7 +281,9 @@ impl Explainer {
         }
         to.session = match trace.link {
             Link::None => None,
-            Link::Control(id, _) | Link::Announced(id) | Link::Data(id) => Some(id),
+            Link::Control(id, _) | Link::Announced(id) | Link::Data(id) | Link::Ended(id) => {
+                Some(id)
+            }
         };
         if matches!(to.verdict, Judged::Drop(_))
             && trace.state == Some(CtState::New)

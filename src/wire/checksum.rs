@@ -87,7 +87,10 @@ pub fn ipv4_header_is_right(header: &[u8]) -> bool {
         Ok(all) => {
             let (words, _) = all.as_chunks();
             // In either order of bytes, as both differ by a factor (RFC 1071 section 2).
-            words.iter().map(|&word| u64::from(u32::from_ne_bytes(word))).sum()
+            words
+                .iter()
+                .map(|&word| u64::from(u32::from_ne_bytes(word)))
+                .sum()
         }
         Err(_) => sum(header),
     };

@@ -21,9 +21,34 @@ pub(super) struct Peer {
     pub(super) fin_end: u32,
     /// Window scale; counts once both ends offered it.
     pub(super) scale: u8,
-    pub(super) offered_scale: bool,
+    pub(super) offered: Offered,
     pub(super) acked_any: bool,
     pub(super) sent_fin: bool,
+}
+
+/// What a SYN offered. Two bits in a byte, as each flow pays for it twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Offered(u8);
+
+impl Offered {
+    /// What is assumed of a connection whose SYNs nobody saw, as in Linux.
+    pub(super) const UNSEEN: Offered = Offered(Offered::SACK);
+    const SCALE: u8 = 1;
+    const SACK: u8 = 2;
+
+    pub(super) fn by(syn: &TcpSegment) -> Offered {
+        let scale = u8::from(syn.window_scale.is_some()) * Offered::SCALE;
+        let sack = u8::from(syn.sack_permitted) * Offered::SACK;
+        Offered(scale | sack)
+    }
+
+    pub(super) fn scale(self) -> bool {
+        self.0 & Offered::SCALE != 0
+    }
+
+    fn sack(self) -> bool {
+        self.0 & Offered::SACK != 0
+    }
 }
 
 /// Inequality (I): nothing past what the receiver offered to take.
@@ -61,6 +86,7 @@ impl Peer {
             max_ack: self.max_ack,
             acked_any: self.acked_any,
             scale: MAX_WINDOW_SCALE,
+            offered: Offered::UNSEEN,
             ..Peer::default()
         };
     }
@@ -74,9 +100,7 @@ impl Peer {
             let offered = receiver.max_ack.wrapping_add(receiver.max_window);
             self.max_end = later(self.max_end, offered);
         }
-        let highest = segment
-            .sack_end
-            .map_or(segment.ack, |s| later(s, segment.ack));
+        let highest = receiver.highest_ack(segment);
         let unseen = highest.wrapping_sub(receiver.end);
         if receiver.max_window == 0 || (unseen as i32 > 0 && unseen <= self.max_window) {
             receiver.end = highest;
@@ -93,7 +117,7 @@ impl Peer {
             max_end: end,
             max_window: u32::from(segment.window).max(1),
             scale: segment.window_scale.unwrap_or(0),
-            offered_scale: segment.window_scale.is_some(),
+            offered: Offered::by(segment),
             ..Peer::default()
         };
     }
@@ -105,10 +129,19 @@ impl Peer {
             end: syn.end,
             max_end: syn.end,
             max_window: self.max_window,
-            scale: syn.scale.unwrap_or(0),
-            offered_scale: syn.scale.is_some(),
+            scale: syn.scale,
+            offered: syn.offered,
             ..Peer::default()
         };
+    }
+
+    /// What a segment to this end acknowledges at most. A SACK block tells of bytes beyond the
+    /// acknowledgment, if this end has said that it reads them (RFC 2018 section 4; so does Linux).
+    pub(super) fn highest_ack(&self, segment: &TcpSegment) -> u32 {
+        match segment.sack_end {
+            Some(sack) if self.offered.sack() => later(sack, segment.ack),
+            _ => segment.ack,
+        }
     }
 
     /// The other end acknowledged up to `ack` and takes `window` more.

@@ -84,6 +84,16 @@ impl Sent {
         self
     }
 
+    fn permitting_sack(mut self, permitted: bool) -> Sent {
+        self.segment.sack_permitted = permitted;
+        self
+    }
+
+    fn sack(mut self, end: u32) -> Sent {
+        self.segment.sack_end = Some(end);
+        self
+    }
+
     /// A line of a table.
     fn is(&self, judgement: Judgement, state: TcpState) -> Step {
         (self.direction, self.segment.clone(), judgement, state)

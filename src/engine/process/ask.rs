@@ -12,7 +12,7 @@ use crate::wire::Packet;
 pub(super) struct Asked {
     pub(super) state: CtState,
     pub(super) direction: Direction,
-    /// Its flow is a data connection that an FTP session announced.
+    /// Its flow is a data connection that an FTP session announced, from its beginning to its end.
     pub(super) is_expected: bool,
 }
 
@@ -107,7 +107,7 @@ impl Engine {
 }
 
 pub(super) fn is_expected(link: Link) -> bool {
-    matches!(link, Link::Announced(_) | Link::Data(_))
+    matches!(link, Link::Announced(_) | Link::Data(_) | Link::Ended(_))
 }
 
 /// Tells of a packet that a `log` statement was met by.

@@ -207,7 +207,12 @@ impl Engine {
         };
         let flags = segment.flags;
         let is_answer = flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK);
-        if is_answer && direction == Direction::Reply && step.judgement == Judgement::Valid {
+        // The first one that passes need not be the first one: rules may have dropped that.
+        let answers_the_syn = matches!(
+            step.judgement,
+            Judgement::Valid | Judgement::ValidNoRenewal | Judgement::Restarted
+        );
+        if is_answer && direction == Direction::Reply && answers_the_syn {
             let control = Control {
                 client: SocketAddr::new(ip.dst, segment.dst_port),
                 server: SocketAddr::new(ip.src, segment.src_port),
@@ -234,9 +239,9 @@ impl Engine {
         Verdict::Forward
     }
 
-    /// A segment of a data connection.
-    #[inline]
-    pub(super) fn data(
+    /// A segment of a data connection of which nothing has passed but SYNs.
+    #[inline(never)]
+    pub(super) fn announced(
         &mut self,
         id: u64,
         key: &FlowKey,
@@ -244,47 +249,63 @@ impl Engine {
         step: TcpStep,
         passing: &Passing<'_>,
     ) -> Verdict {
-        use TcpState::{SynRecv, SynSent, SynSent2};
-        if step.before == step.after {
+        if matches!(step.after, TcpState::SynSent | TcpState::SynSent2) {
             return Verdict::Forward;
         }
-        let was_waiting = matches!(step.before, SynSent | SynSent2);
         let shared = &self.shared;
         let about = |flow: &mut Flow<Kept>| {
-            let ((from, to), expected) = (flow.ends(key), flow.expected(key));
-            if is_over(step.after) {
-                flow.link = Link::None;
-            } else if flow.link == Link::Announced(id) && step.after == SynRecv {
+            // Of two workers, one gets it.
+            let is_mine = flow.link == Link::Announced(id);
+            if is_mine && !is_over(step.after) {
                 flow.link = Link::Data(id);
             }
-            (from, to, expected, flow.bytes)
+            is_mine.then(|| (flow.ends(key), flow.expected(key)))
         };
-        let Some((from, to, expected, bytes)) = shared.table.with(key, about) else {
-            return Verdict::Forward;
+        let Some(Some(((from, to), expected))) = shared.table.with(key, about) else {
+            return self.data(id, key, step, passing);
         };
-        let cx = shared.context(passing.now);
-        let session = shared.sessions.find(id);
         if is_over(step.after) {
+            // Its end may have ignored the reset, so it stays what it is: an answer is looked at.
             shared.expectations.ranges().release(&expected, *key);
-        }
-        if was_waiting && step.after == SynRecv {
-            // Final at the SYN-ACK.
-            if !shared.expectations.confirm(&expected, *key) {
-                let _ = shared.table.remove(key);
-                return Verdict::Drop(DropReason::ExpectationGone);
-            }
-            if let Some(session) = session {
-                ftp::lock(&session).data_begun(from, to, &cx);
-            }
-        } else if was_waiting && is_over(step.after) {
             if direction == Direction::Reply {
                 shared.expectations.free(&expected, *key);
             }
-        } else if is_over(step.after)
-            && !is_over(step.before)
-            && let Some(session) = session
-        {
-            ftp::lock(&session).data_ended(from, to, bytes, &cx);
+            return Verdict::Forward;
+        }
+        // Final at the SYN-ACK, or at what passes next if the rules dropped that.
+        if !shared.expectations.confirm(&expected, *key) {
+            let _ = shared.table.remove(key);
+            return Verdict::Drop(DropReason::ExpectationGone);
+        }
+        if let Some(session) = shared.sessions.find(id) {
+            ftp::lock(&session).data_begun(from, to, &shared.context(passing.now));
+        }
+        Verdict::Forward
+    }
+
+    /// A segment of a data connection.
+    #[inline]
+    pub(super) fn data(
+        &mut self,
+        id: u64,
+        key: &FlowKey,
+        step: TcpStep,
+        passing: &Passing<'_>,
+    ) -> Verdict {
+        if !is_over(step.after) || is_over(step.before) {
+            return Verdict::Forward;
+        }
+        let shared = &self.shared;
+        let about = |flow: &mut Flow<Kept>| {
+            flow.link = Link::Ended(id);
+            (flow.ends(key), flow.expected(key), flow.bytes)
+        };
+        if let Some(((from, to), expected, bytes)) = shared.table.with(key, about) {
+            shared.expectations.ranges().release(&expected, *key);
+            if let Some(session) = shared.sessions.find(id) {
+                let cx = shared.context(passing.now);
+                ftp::lock(&session).data_ended(from, to, bytes, &cx);
+            }
         }
         Verdict::Forward
     }

@@ -312,3 +312,24 @@ fn a_newer_syn_takes_the_place_of_an_unanswered_one() {
     late.ack = 1001;
     assert!(!lab.pass(Side::Inside, late.frame()).is_forward());
 }
+
+#[test]
+fn a_reset_that_the_server_ignores_leaves_no_port_open() {
+    for (flags, ack, passes) in [(RST, 0, true), (RST | ACK, 0, true), (RST | ACK, 77, false)] {
+        let mut lab = Lab::new();
+        let mut wire = session(&mut lab);
+        wire.dialogue(&mut lab, OPEN);
+        let mut data = to_port(40_001, 50_000);
+        assert!(data.begin(&mut lab).is_forward());
+        *data.next(Client) += 1;
+        let mut reset = data.segment(Client, flags, b"");
+        reset.ack = ack;
+        let verdict = lab.pass(Side::Outside, reset.frame()).verdict;
+        assert_eq!(verdict == Verdict::Forward, passes);
+        let answer = data.segment(Server, SYN | ACK, b"").frame();
+        assert!(lab.pass(Side::Inside, answer).is_forward());
+        let totals = lab.shared.totals();
+        assert_eq!((totals.expectations, totals.ports_used), (0, 1));
+        assert_eq!(lab.dropped(DropReason::TcpRst), u64::from(!passes));
+    }
+}

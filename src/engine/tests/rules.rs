@@ -5,12 +5,16 @@ use super::*;
 const CLIENT: &str = "192.0.2.10:40000";
 const SERVER: &str = "192.0.2.20:53";
 
-fn lab(rules: &str) -> Lab {
+fn ruleset(rules: &str) -> Ruleset {
     let text = format!(
         "table inet t {{\nct helper ftp {{ type \"ftp\" protocol tcp; }}\nchain c {{ type filter hook \
          forward priority 0; policy drop;\n{rules}\n}}\n}}"
     );
-    Lab::of(parse(&text), Settings::default())
+    parse(&text)
+}
+
+fn lab(rules: &str) -> Lab {
+    Lab::of(ruleset(rules), Settings::default())
 }
 
 fn question() -> Vec<u8> {
@@ -90,6 +94,122 @@ fn the_helper_of_a_flow_is_that_of_the_session_behind_it() {
     let error = testing::icmp(client.ip(), server.ip(), 3, 3, 0, &segment[14..]);
     let _ = lab.pass(Side::Outside, error);
     assert_eq!(counts(&lab)[1], 1);
+}
+
+/// Of two such segments in a second the second one is dropped: a SYN passes, its answer only when it
+/// is sent again.
+const FEW_SYNS: &str = "tcp flags syn limit rate over 1/second burst 1 packets drop
+        ct state established,related accept
+        tcp dport 21 ct state new ct helper set \"ftp\" accept";
+
+/// A connection whose SYN-ACK the rules dropped at first.
+fn connect_at_the_second_answer(lab: &mut Lab, wire: &mut Wire) {
+    let dropped = Verdict::Drop(DropReason::RuleDrop);
+    assert!(wire.begin(lab).is_forward());
+    *wire.next(Client) += 1;
+    let answer = wire.segment(Server, SYN | ACK, b"").frame();
+    assert_eq!(lab.pass(wire.side(Server), answer.clone()).verdict, dropped);
+    lab.later(1);
+    assert!(lab.pass(wire.side(Server), answer).is_forward());
+    *wire.next(Server) = wire.next(Server).wrapping_add(1);
+    let last = wire.segment(Client, ACK, b"").frame();
+    assert!(lab.pass(wire.side(Client), last).is_forward());
+    lab.later(1);
+}
+
+#[test]
+fn a_session_begins_at_the_first_answer_that_the_rules_let_pass() {
+    let mut lab = lab(FEW_SYNS);
+    let mut wire = control(V4, Side::Outside);
+    connect_at_the_second_answer(&mut lab, &mut wire);
+    wire.log_in(&mut lab);
+    wire.dialogue(&mut lab, OPEN);
+    assert_eq!(lab.shared.totals().expectations, 1);
+}
+
+#[test]
+fn a_port_is_used_up_at_the_first_answer_that_the_rules_let_pass() {
+    let mut lab = lab(FEW_SYNS);
+    let mut wire = control(V4, Side::Outside);
+    connect_at_the_second_answer(&mut lab, &mut wire);
+    wire.log_in(&mut lab);
+    wire.dialogue(&mut lab, OPEN);
+    lab.later(1);
+    let mut data = to_port(40_001, 50_000);
+    connect_at_the_second_answer(&mut lab, &mut data);
+    let totals = lab.shared.totals();
+    assert_eq!((totals.expectations, totals.ports_used), (0, 1));
+    let second = to_port(40_002, 50_000);
+    let syn = second.segment(Client, SYN, b"").frame();
+    let verdict = lab.pass(Side::Outside, syn).verdict;
+    assert_eq!(verdict, Verdict::Drop(DropReason::PolicyDrop));
+}
+
+#[test]
+fn a_port_is_free_again_after_a_reset_behind_an_answer_that_the_rules_dropped() {
+    let mut lab = lab(FEW_SYNS);
+    let mut wire = control(V4, Side::Outside);
+    connect_at_the_second_answer(&mut lab, &mut wire);
+    wire.log_in(&mut lab);
+    wire.dialogue(&mut lab, OPEN);
+    let mut data = to_port(40_001, 50_000);
+    assert!(data.begin(&mut lab).is_forward());
+    *data.next(Client) += 1;
+    let answer = data.segment(Server, SYN | ACK, b"").frame();
+    assert!(!lab.pass(Side::Inside, answer).is_forward());
+    *data.next(Server) = data.next(Server).wrapping_add(1);
+    let reset = data.segment(Server, RST, b"").frame();
+    assert!(lab.pass(Side::Inside, reset).is_forward());
+    lab.later(1);
+    let mut again = to_port(40_002, 50_000);
+    connect_at_the_second_answer(&mut lab, &mut again);
+    assert_eq!(lab.shared.totals().ports_used, 1);
+    let told = lab.told();
+    assert!(
+        !told.iter().any(|told| told.contains("data connection")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn the_helper_of_a_flow_is_the_same_to_its_end() {
+    let mut lab = lab(
+        "ct state established,related ct helper \"ftp\" counter accept
+        tcp dport 21 ct state new ct helper set \"ftp\" accept
+        ct state established counter accept
+        ct state related counter accept",
+    );
+    let mut wire = session(&mut lab);
+    wire.dialogue(&mut lab, OPEN);
+    let of_control = counts(&lab)[1];
+    let mut data = to_port(40_001, 50_000);
+    assert!(data.connect(&mut lab));
+    data.close(&mut lab);
+    assert_eq!(counts(&lab), [6, of_control, 0]);
+    // The last acknowledgment again, by rules that know nothing of it.
+    let others = ruleset("ct helper \"ftp\" counter accept");
+    lab.shared.replace_rules(others).expect("good rules");
+    let last = data.segment(Client, ACK, b"").frame();
+    assert!(lab.pass(Side::Outside, last.clone()).is_forward());
+    let error = testing::icmp(data.server.ip(), data.client.ip(), 3, 3, 0, &last[14..]);
+    assert!(lab.pass(Side::Inside, error).is_forward());
+    assert_eq!(counts(&lab), [2]);
+    // A new connection with its ports is nobody's.
+    assert!(!data.begin(&mut lab).is_forward());
+}
+
+#[test]
+fn a_session_does_not_begin_with_an_answer_to_another_syn() {
+    let mut lab = lab(FEW_SYNS);
+    let mut wire = control(V4, Side::Outside);
+    assert!(wire.begin(&mut lab).is_forward());
+    *wire.next(Client) += 1;
+    let mut answer = wire.segment(Server, SYN | ACK, b"");
+    assert!(!lab.pass(Side::Inside, answer.frame()).is_forward());
+    lab.later(1);
+    answer.ack += 100;
+    let _ = lab.pass(Side::Inside, answer.frame());
+    assert_eq!(lab.shared.totals().sessions_begun, 0);
 }
 
 #[test]

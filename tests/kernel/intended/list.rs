@@ -151,6 +151,27 @@ pub const LIST: &[Intended] = &[
         },
     },
     Intended {
+        name: "a RST of a client that nobody has answered, with an acknowledgment",
+        why: "it acknowledges what was never sent; the kernel compares it with 0, and half of all numbers \
+              are less. With 0 itself the kernel forgets the flow, though the server may ignore the RST",
+        kind: Kind::Avoided,
+        example: Example {
+            arrangement: Arrangement::BridgeAndIp,
+            rules: TRACKED,
+            packets: || {
+                vec![
+                    syn(),
+                    forth(RST | ACK, 1001, 0x9000_0000),
+                    forth(RST | ACK, 1001, 5000),
+                    forth(RST | ACK, 1001, 0),
+                    back(SYN | ACK, 5000, 1001),
+                ]
+            },
+            lotus: &[true, false, false, true, true],
+            kernel: &[true, true, false, true, false],
+        },
+    },
+    Intended {
         name: EARLY_DATA,
         why: "only an acknowledgment without data can be an answer of an old connection to a SYN",
         kind: Kind::Invalid,

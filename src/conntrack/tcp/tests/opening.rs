@@ -11,6 +11,7 @@ fn a_retransmitted_syn_renews_nothing() {
         server(SYN | ACK, S, c(1), 0).is(Ignored, SynSent),
         server(SYN | ACK, S, (C ^ 0xff00) + 1, 0).is(Valid, SynRecv),
         server(SYN | ACK, S, (C ^ 0xff00) + 1, 0).is(ValidNoRenewal, SynRecv),
+        server(SYN | ACK, S, c(1), 0).is(Ignored, SynRecv),
     ]);
 }
 

@@ -55,3 +55,16 @@ fn a_picked_up_connection_that_begins_anew_is_known() {
         client(ACK, 520_001, 900_001, 10).is(OUT_OF_WINDOW, Established),
     ]);
 }
+
+#[test]
+fn a_connection_that_was_picked_up_is_taken_to_permit_sack() {
+    let sack = |end| client(ACK, c(1), s(1), 0).sack(end);
+    let mut tcp = picked_up();
+    tcp.sees(&[sack(s(100)).is(Valid, Established)]);
+    assert_eq!(tcp.end(Reply), s(100));
+    tcp.sees(&[
+        server(ACK, s(100), c(101), 0).is(Valid, Established),
+        sack(s(200)).is(Valid, Established),
+    ]);
+    assert_eq!(tcp.end(Reply), s(200));
+}

@@ -32,14 +32,49 @@ fn inequality_two_nothing_older_than_a_window() {
 
 #[test]
 fn inequality_three_nothing_acknowledged_that_was_not_sent() {
-    let mut sack = client(ACK, c(1), s(1), 0);
-    sack.segment.sack_end = Some(s(100));
-    established().sees(&[
-        client(ACK, c(1), s(2), 10).is(OUT_OF_WINDOW, Established),
-        sack.is(OUT_OF_WINDOW, Established),
-        server(ACK, s(1), c(1), 100).is(Valid, Established),
-        sack.is(Valid, Established),
+    established().sees(&[client(ACK, c(1), s(2), 10).is(OUT_OF_WINDOW, Established)]);
+}
+
+/// A connection whose SYN and SYN-ACK permit SACK, or not.
+fn with_sack(of_client: bool, of_server: bool) -> Tcp {
+    let syn = client(SYN, C, 0, 0).permitting_sack(of_client);
+    let answer = server(SYN | ACK, S, c(1), 0).permitting_sack(of_server);
+    let mut tcp = Tcp::begin(&syn.segment).unwrap();
+    tcp.sees(&[
+        answer.is(Valid, SynRecv),
+        client(ACK, c(1), s(1), 0).is(Valid, Established),
     ]);
+    tcp
+}
+
+#[test]
+fn inequality_three_is_about_sack_if_its_receiver_has_permitted_it() {
+    let sack = client(ACK, c(1), s(1), 0).sack(s(100));
+    for of_client in [false, true] {
+        with_sack(of_client, true).sees(&[
+            sack.is(OUT_OF_WINDOW, Established),
+            server(ACK, s(1), c(1), 100).is(Valid, Established),
+            sack.is(Valid, Established),
+        ]);
+        // Whoever has not permitted it does not read it.
+        let mut tcp = with_sack(of_client, false);
+        let offered = tcp.peers[1].max_end;
+        tcp.sees(&[sack.is(Valid, Established)]);
+        assert_eq!(tcp.peers[1].max_end, offered);
+    }
+}
+
+#[test]
+fn a_connection_that_begins_anew_has_what_its_own_syns_permit() {
+    for (permitted, judgement) in [(false, Valid), (true, OUT_OF_WINDOW)] {
+        let again = client(SYN, 500_000, 0, 0).permitting_sack(permitted);
+        let lie = server(ACK, 900_001, 500_001, 0).sack(500_100);
+        with_sack(!permitted, !permitted).sees(&[
+            again.is(Ignored, Established),
+            server(SYN | ACK, 900_000, 500_001, 0).is(Restarted, SynRecv),
+            lie.is(judgement, SynRecv),
+        ]);
+    }
 }
 
 #[test]

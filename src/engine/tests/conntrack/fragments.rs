@@ -127,11 +127,13 @@ fn rfc1858_and_rfc3128_tiny_fragments() {
     let pieces = fragments(&syn, 8);
     assert_eq!(judged(&mut lab, &pieces[0]), TINY);
     assert_eq!(judged(&mut lab, &pieces[1]), TINY);
-    // Ports in one fragment and flags in another at offset 1, with a good one before
+    // Ports in one fragment and flags in another inside it, with a good one before: both are gone
     // (RFC 3128 section 2).
     let good = fragments(&syn, 24);
     assert_eq!(judged(&mut lab, &good[0]), Verdict::Held);
-    assert_eq!(judged(&mut lab, &pieces[2]), TINY);
+    assert_eq!(judged(&mut lab, &pieces[2]), OVERLAP);
+    assert_eq!(judged(&mut lab, &good[1]), OVERLAP);
+    assert_eq!(lab.counts().held.frames, 0);
     assert!(lab.counts().forwarded_total().frames == 0);
 }
 
@@ -186,6 +188,64 @@ fn rfc6946_an_atomic_fragment_is_a_whole_datagram() {
         (Verdict::Forward, vec![atomic])
     );
     assert_eq!(lab.pass(Side::Inside, pieces[1].clone()).frames, pieces);
+}
+
+/// Another fragment with this one's header: where it begins, in units of 8 bytes, and its data. There
+/// are more.
+fn fragment_like(like: &[u8], offset: u16, data: &[u8]) -> Vec<u8> {
+    let mut piece = [&like[..34], data].concat();
+    piece[16..18].copy_from_slice(&(20 + data.len() as u16).to_be_bytes());
+    piece[20..22].copy_from_slice(&(offset | 0x2000).to_be_bytes());
+    sum_header(&mut piece);
+    piece
+}
+
+#[test]
+fn a_fragment_that_cannot_be_right_spoils_the_datagram_that_it_overlaps() {
+    let pieces = fragments(&question(HOST, 200), 80);
+    for bad in [
+        fragment_like(&pieces[0], 1, &[7; 8]),  // tiny
+        fragment_like(&pieces[0], 0, &[7; 8]),  // a tiny first one
+        fragment_like(&pieces[0], 10, &[7; 5]), // not in units of 8 bytes
+    ] {
+        let mut lab = Lab::new();
+        for piece in &pieces[..2] {
+            assert_eq!(judged(&mut lab, piece), Verdict::Held);
+        }
+        assert_eq!(judged(&mut lab, &bad), OVERLAP);
+        assert_eq!(judged(&mut lab, &pieces[2]), OVERLAP);
+        assert_eq!(lab.dropped(DropReason::FragmentOverlap), 4);
+        assert_eq!(lab.counts().held.frames, 0);
+    }
+}
+
+#[test]
+fn a_fragment_that_cannot_be_right_spoils_nothing_else() {
+    let pieces = fragments(&question(HOST, 200), 80);
+    let tiny = fragment_like(&pieces[0], 1, &[7; 8]);
+    let empty = fragment_like(&pieces[0], 2, b"");
+    let of_another = {
+        let mut like = tiny.clone();
+        like[18] ^= 1; // its identification
+        fragment_like(&like, 1, &[7; 8])
+    };
+    let mut lab = Lab::new();
+    let mut passed = Vec::new();
+    // The tiny one is gone before anything is there that it overlaps; its receiver never sees it.
+    for (piece, side) in [
+        (&pieces[2], Side::Inside),
+        (&tiny, Side::Inside),
+        (&pieces[0], Side::Inside),
+        (&of_another, Side::Inside),
+        (&empty, Side::Inside),
+        (&tiny, Side::Outside),
+        (&pieces[1], Side::Inside),
+    ] {
+        passed = lab.pass(side, piece.clone()).frames;
+    }
+    assert_eq!(passed.len(), 3);
+    assert_eq!(lab.dropped(DropReason::FragmentTiny), 3);
+    assert_eq!(lab.dropped(DropReason::FragmentBad), 1);
 }
 
 #[test]
