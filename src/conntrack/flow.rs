@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::{CtState, Direction, ExpectedTuple, FlowKey, Judgement, Settings, Tcp, TcpState, Time};
 use crate::observe::DropReason;
-use crate::wire::{L4, Packet, Side, TcpFlags, TcpSegment, proto};
+use crate::wire::{Ip, L4, Packet, Side, TcpFlags, TcpSegment, proto};
 
 /// What a flow has to do with a helper's session. The number names the session; whose it is, the
 /// engine knows.
@@ -219,12 +219,11 @@ impl<T: Copy> Flow<T> {
     pub fn update(
         &mut self,
         direction: Direction,
-        packet: &Packet,
+        ip: &Ip,
         settings: &Settings,
         now: Time,
     ) -> Tracked {
-        let l4 = packet.ip.as_ref().map(|ip| &ip.l4);
-        let mut bytes = packet.ip.as_ref().map_or(0, |ip| ip.datagram.len() as u64);
+        let mut bytes = ip.datagram.len() as u64;
         let mut tracked = Tracked {
             direction,
             state: CtState::Established,
@@ -232,7 +231,7 @@ impl<T: Copy> Flow<T> {
             tcp: None,
         };
         let is_control = matches!(self.link, Link::Control(..));
-        if let (Tracker::Tcp(tcp), Some(L4::Tcp(segment))) = (&mut self.tracker, l4) {
+        if let (Tracker::Tcp(tcp), L4::Tcp(segment)) = (&mut self.tracker, &ip.l4) {
             let (before, end) = (tcp.state(), tcp.end(direction));
             let as_it_was = is_control.then_some(*tcp);
             let judgement = tcp.update(direction, segment);
@@ -375,12 +374,15 @@ impl<T: Copy> Flow<T> {
     #[inline(always)]
     #[must_use]
     pub fn cached(&self, direction: Direction, state: CtState, generation: u32) -> Option<T> {
-        let [original, reply] = self.outcomes;
+        let [original, reply] = &self.outcomes;
         let (outcome, for_state) = match direction {
             Direction::Original => (original, self.for_states & 0x0f),
             Direction::Reply => (reply, self.for_states >> 4),
         };
-        outcome.filter(|_| self.generation == generation && for_state == state as u8)
+        if self.generation != generation || for_state != state as u8 {
+            return None;
+        }
+        *outcome
     }
 
     /// Keeps an outcome. Those of another ruleset go.
@@ -421,8 +423,8 @@ fn stream_bytes(judgement: Judgement, segment: &TcpSegment, moved: u32) -> u64 {
 
 /// Whether a packet is a TCP segment with any of these flags.
 #[must_use]
-pub fn has_tcp_flags(packet: &Packet, flags: u8) -> bool {
-    matches!(packet.ip.as_ref().map(|ip| &ip.l4), Some(L4::Tcp(s)) if s.flags.has(flags))
+pub fn has_tcp_flags(ip: &Ip, flags: u8) -> bool {
+    matches!(&ip.l4, L4::Tcp(segment) if segment.flags.has(flags))
 }
 
 /// Segments whose checksum is verified even outside helpers, because they end or begin flows.

@@ -402,12 +402,13 @@ impl Tcp {
             (self.repeats, self.newest) = (0, 0);
             return;
         }
-        let mix = |number: u32, more: u32| (number ^ more).wrapping_mul(0x9e37_79b1).rotate_left(7);
-        let direction = direction as u32;
-        let end = segment.seq.wrapping_add(segment.seq_len());
-        let newest = [end, segment.ack, u32::from(segment.window), direction]
-            .into_iter()
-            .fold(segment.seq, mix);
+        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        let mix = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        let length_and_window = pair(
+            segment.seq_len() << 1 | direction as u32,
+            segment.window.into(),
+        );
+        let newest = mix(mix(pair(segment.seq, segment.ack)) ^ length_and_window) as u32;
         self.repeats = match newest == self.newest {
             true => self.repeats.saturating_add(1),
             false => 0,
@@ -486,10 +487,13 @@ impl Tcp {
 
     #[inline]
     fn state_from_fins(&self) -> TcpState {
-        if self.state == TcpState::Close {
-            return TcpState::Close;
-        }
         let [a, b] = &self.peers;
+        match self.state {
+            TcpState::Close => return TcpState::Close,
+            // Most segments are in the midst of a connection.
+            TcpState::Established if !a.sent_fin && !b.sent_fin => return TcpState::Established,
+            _ => {}
+        }
         let acked = |sender: &Peer, receiver: &Peer| {
             sender
                 .sent_fin

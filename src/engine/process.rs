@@ -146,7 +146,7 @@ impl Engine {
         let passing = &mut passing;
         let verdict = match (parsed.refused, &packet.ip) {
             (Some(reason), _) => Verdict::Drop(reason),
-            (None, Some(ip)) if ip.fragment.is_some() => self.fragment(packet, passing),
+            (None, Some(ip)) if ip.fragment.is_some() => self.fragment(packet, ip, passing),
             (None, Some(ip)) => self.ip(packet, ip, parsed.key.as_ref(), passing),
             (None, None) => self.untracked(packet, passing),
         };
@@ -179,7 +179,7 @@ impl Engine {
         passing: &mut Passing<'_>,
     ) -> Verdict {
         if packet.ether.ethertype == ETHERTYPE_IPV4 {
-            let header = ip_header(passing.frame, packet);
+            let header = ip_header(passing.frame, ip);
             if !checksum::ipv4_header_is_right(header) {
                 return Verdict::Drop(DropReason::IpChecksumBad);
             }
@@ -198,7 +198,7 @@ impl Engine {
             return Verdict::Drop(DropReason::IcmpUnrelated);
         };
         self.note(|trace| trace.tuple = Tuple::of(packet));
-        if has_tcp_flags(packet, STATE_CHANGING_FLAGS) && !passing.checksum_holds(ip) {
+        if has_tcp_flags(ip, STATE_CHANGING_FLAGS) && !passing.checksum_holds(ip) {
             return Verdict::Drop(DropReason::ChecksumBad);
         }
         match self.of_flow(key, *from_low, packet, ip, passing) {
@@ -279,7 +279,7 @@ impl Engine {
         if matches!(flow.link, Link::Control(..)) && !passing.checksum_holds(ip) {
             return Err(Missed::BadChecksum);
         }
-        let tracked = flow.update(direction, packet, settings, now);
+        let tracked = flow.update(direction, ip, settings, now);
         if let Some(TcpStep {
             judgement: Judgement::Reopen,
             ..
@@ -513,9 +513,9 @@ impl Passing<'_> {
     }
 }
 
-fn ip_header<'a>(frame: &'a [u8], packet: &Packet) -> &'a [u8] {
-    let range = packet.ip.as_ref().map(|ip| ip.datagram.start..ip.l4_offset);
-    range.and_then(|range| frame.get(range)).unwrap_or_default()
+fn ip_header<'a>(frame: &'a [u8], ip: &Ip) -> &'a [u8] {
+    let range = ip.datagram.start..ip.l4_offset;
+    frame.get(range).unwrap_or_default()
 }
 
 fn verdict_of(drop: Option<DropReason>) -> Verdict {

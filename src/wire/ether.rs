@@ -54,15 +54,18 @@ pub struct EtherHeader {
 impl EtherHeader {
     /// The VLAN ids, outermost first, [`NO_VLAN`] where there is no tag, with [`SERVICE_TAG`] beside
     /// those of service tags. Priority bits are left out: they may change within a flow.
+    #[inline(always)]
     #[must_use]
     pub fn vlan_ids(&self) -> [u16; MAX_VLAN_TAGS] {
+        if self.vlan_count == 0 {
+            return [NO_VLAN; MAX_VLAN_TAGS];
+        }
         let [mut outer, mut inner] = self.vlan_tci.map(|tci| tci & VLAN_ID_MASK);
         if self.service_tags != 0 {
             outer |= u16::from(self.service_tags & 1) * SERVICE_TAG;
             inner |= u16::from(self.service_tags >> 1) * SERVICE_TAG;
         }
         match self.vlan_count {
-            0 => [NO_VLAN, NO_VLAN],
             1 => [outer, NO_VLAN],
             _ => [outer, inner],
         }

@@ -60,9 +60,12 @@ impl Lab {
     fn pass(&mut self, direction: Direction, frame: &[u8]) {
         self.now = self.now + Duration::from_millis(100);
         let packet = crate::wire::parse(frame).unwrap();
-        let tracked = self
-            .flow
-            .update(direction, &packet, &self.settings, self.now);
+        let tracked = self.flow.update(
+            direction,
+            packet.ip.as_ref().unwrap(),
+            &self.settings,
+            self.now,
+        );
         assert_eq!(tracked.invalid, None);
     }
 

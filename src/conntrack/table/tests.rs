@@ -157,8 +157,13 @@ fn segment(
             true => (Direction::Original, (client, server)),
             false => (Direction::Reply, (server, client)),
         };
-        flow.update(direction, &packet(ends), &Settings::default(), NOW)
-            .invalid
+        flow.update(
+            direction,
+            packet(ends).ip.as_ref().unwrap(),
+            &Settings::default(),
+            NOW,
+        )
+        .invalid
     });
     assert_eq!(passed, Some(None));
 }
@@ -402,7 +407,12 @@ fn random_operations(table: &Table<Outcome>, thread: u16, ports: u16, has_room: 
                             ),
                         ] {
                             let packet = crate::wire::parse(&frame).unwrap();
-                            flow.update(direction, &packet, &Settings::default(), NOW);
+                            flow.update(
+                                direction,
+                                packet.ip.as_ref().unwrap(),
+                                &Settings::default(),
+                                NOW,
+                            );
                         }
                     });
                     if answered.is_some() {

@@ -5,12 +5,17 @@ use crate::conntrack::Fragmented;
 use crate::engine::shared::discard;
 use crate::engine::{Origin, OutFrame, Verdict};
 use crate::observe::DropReason;
-use crate::wire::{ETHERTYPE_IPV4, Meta, Packet, checksum};
+use crate::wire::{ETHERTYPE_IPV4, Ip, Meta, Packet, checksum};
 
 impl Engine {
     /// Holds a fragment, or judges the datagram that it completes.
     #[inline(never)]
-    pub(super) fn fragment(&mut self, packet: &Packet, passing: &mut Passing<'_>) -> Verdict {
+    pub(super) fn fragment(
+        &mut self,
+        packet: &Packet,
+        ip: &Ip,
+        passing: &mut Passing<'_>,
+    ) -> Verdict {
         let &mut Passing {
             side,
             ref mut frame,
@@ -20,7 +25,7 @@ impl Engine {
             ..
         } = passing;
         // Each fragment's own: of two with the same place, the receiver takes the good one.
-        let header = ip_header(frame, packet);
+        let header = ip_header(frame, ip);
         if packet.ether.ethertype == ETHERTYPE_IPV4 && !checksum::ipv4_header_is_right(header) {
             return Verdict::Drop(DropReason::IpChecksumBad);
         }
