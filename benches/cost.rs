@@ -133,6 +133,9 @@ fn by_workers() -> Vec<Row> {
         row("TCP, established", |workers| {
             load::established_for(workers, Tcp, SHARED_FLOWS)
         }),
+        row("UDP, a direction each", |workers| {
+            load::directions_for(workers, SHARED_FLOWS)
+        }),
         row("TCP, SYNs of new flows", |workers| {
             load::beginning_for(workers, Tcp)
         }),

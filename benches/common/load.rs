@@ -217,6 +217,23 @@ impl Source for Established {
     }
 }
 
+/// The same, over UDP, where the order of frames does not matter: batches of these steps in turn.
+pub struct Steps {
+    flows: Established,
+    steps: &'static [u32],
+    batches: usize,
+}
+
+impl Source for Steps {
+    fn fill(&mut self, ring: &mut Ring) -> usize {
+        let Established { at, order, .. } = &mut self.flows;
+        *at = (*at + BATCH) % order.len();
+        let step = self.steps[self.batches % self.steps.len()];
+        self.batches += 1;
+        self.flows.fill_step(ring, self.flows.at, step)
+    }
+}
+
 /// Flows that begin, in the table at most; then they are forgotten, so that the table is as large as
 /// its use has made it.
 pub const MOST_BEGINNING: u32 = 65_536;
@@ -362,6 +379,34 @@ pub fn established_for(workers: u32, protocol: Protocol, flows: u32) -> Vec<Load
     let load = |worker| {
         let flows = worker * each..(worker + 1) * each;
         Load::established_in(Arc::clone(&shared), protocol, flows, Order::Shuffled)
+    };
+    (0..workers).map(load).collect()
+}
+
+/// All workers have all flows: one has both directions, two have one each.
+pub fn directions_for(workers: u32, flows: u32) -> Vec<Load<Steps>> {
+    let shared = shared_for(flows);
+    let load = |worker: u32| {
+        let all = Load::established_in(
+            Arc::clone(&shared),
+            Protocol::Udp,
+            0..flows,
+            Order::Shuffled,
+        );
+        let (lab, _, mut all) = all.into_parts();
+        // Far from where the other one is.
+        all.at = (worker * flows / workers) as usize / BATCH * BATCH;
+        let steps: &[u32] = match (workers, worker) {
+            (1, _) => &[0, 1],
+            (_, 0) => &[0],
+            _ => &[1],
+        };
+        let source = Steps {
+            flows: all,
+            steps,
+            batches: 0,
+        };
+        Load::new(lab, source)
     };
     (0..workers).map(load).collect()
 }
