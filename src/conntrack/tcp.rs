@@ -432,13 +432,18 @@ impl Tcp {
                 Judgement::Invalid(DropReason::TcpState)
             };
         }
-        let is_picked_up = self.is_picked_up;
+        let (state, is_picked_up) = (self.state, self.is_picked_up);
         let (sender, receiver) = self.sender_receiver(direction);
         if is_picked_up {
             sender.follow(receiver, segment);
         }
         let end = segment.seq.wrapping_add(segment.seq_len());
         let ack = segment.ack;
+        // Of two answers to a SYN the newest is believed; what goes with another one is another stream.
+        let goes_with_syns = !before(segment.seq, sender.syn_end) && !before(ack, receiver.syn_end);
+        if state == TcpState::SynRecv && !goes_with_syns {
+            return Judgement::Invalid(DropReason::TcpWindow);
+        }
         let highest_ack = receiver.highest_ack(segment);
         let one = is_in_offer(segment.seq, sender);
         let two = is_recent(end, sender, receiver);

@@ -289,7 +289,7 @@ impl Engine {
         }
         let (link, cached) = (flow.link, flow.cached(direction, tracked.state, generation));
         drop(flow);
-        Ok(self.known(key, &tracked, link, cached, packet, passing))
+        Ok(self.known(key, &tracked, link, cached, packet, ip, passing))
     }
 
     /// A packet of a tracked flow.
@@ -302,6 +302,7 @@ impl Engine {
         link: Link,
         cached: Option<Kept>,
         packet: &Packet,
+        ip: &Ip,
         passing: &mut Passing<'_>,
     ) -> Verdict {
         self.note(|trace| {
@@ -342,6 +343,7 @@ impl Engine {
                 self.announced(session, key, tracked.direction, step, passing)
             }
             (Link::Data(session), Some(step)) => self.data(session, key, step, passing),
+            (Link::Ended(_), Some(step)) => helped::ended(step, ip),
             _ => Verdict::Forward,
         }
     }

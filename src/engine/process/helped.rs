@@ -63,6 +63,10 @@ impl Engine {
             Judgement::Ignored if segment.seq_len() > 0 && !is_syn => {
                 return Verdict::Drop(DropReason::HelperInvalid);
             }
+            // Nobody opens a control connection from the server's end.
+            Judgement::Restarted if direction == Direction::Original => {
+                return Verdict::Drop(DropReason::HelperInvalid);
+            }
             Judgement::Restarted => {
                 let client = segment.ack.wrapping_sub(1);
                 released.discarded = locked.restart(client, segment.seq, &cx);
@@ -252,6 +256,11 @@ impl Engine {
         if matches!(step.after, TcpState::SynSent | TcpState::SynSent2) {
             return Verdict::Forward;
         }
+        if is_over(step.before) && is_over(step.after) {
+            // Reset before it was answered. If an end has not taken the reset, only the answer brings
+            // the connection back, so that the port is used up.
+            return Verdict::Drop(DropReason::ExpectationGone);
+        }
         let shared = &self.shared;
         let about = |flow: &mut Flow<Kept>| {
             // Of two workers, one gets it.
@@ -297,10 +306,14 @@ impl Engine {
         }
         let shared = &self.shared;
         let about = |flow: &mut Flow<Kept>| {
-            flow.link = Link::Ended(id);
-            (flow.ends(key), flow.expected(key), flow.bytes)
+            // Another worker may have begun another connection in its place.
+            let is_mine = flow.link == Link::Data(id);
+            if is_mine {
+                flow.link = Link::Ended(id);
+            }
+            is_mine.then(|| (flow.ends(key), flow.expected(key), flow.bytes))
         };
-        if let Some(((from, to), expected, bytes)) = shared.table.with(key, about) {
+        if let Some(Some(((from, to), expected, bytes))) = shared.table.with(key, about) {
             shared.expectations.ranges().release(&expected, *key);
             if let Some(session) = shared.sessions.find(id) {
                 let cx = shared.context(passing.now);
@@ -308,6 +321,17 @@ impl Engine {
             }
         }
         Verdict::Forward
+    }
+}
+
+/// A segment of a data connection that is over. After a reset nothing more is said, whoever sent it.
+#[cold]
+pub(super) fn ended(step: TcpStep, ip: &Ip) -> Verdict {
+    match &ip.l4 {
+        L4::Tcp(segment) if step.after == TcpState::Close && segment.seq_len() > 0 => {
+            Verdict::Drop(DropReason::TcpState)
+        }
+        _ => Verdict::Forward,
     }
 }
 

@@ -333,3 +333,54 @@ fn a_reset_that_the_server_ignores_leaves_no_port_open() {
         assert_eq!(lab.dropped(DropReason::TcpRst), u64::from(!passes));
     }
 }
+
+#[test]
+fn a_connection_that_was_reset_before_its_answer_says_nothing() {
+    // A hostile client has two SYNs out, and resets the one that the server never took.
+    let mut lab = Lab::new();
+    let mut wire = session(&mut lab);
+    wire.dialogue(&mut lab, OPEN);
+    let data = to_port(40_001, 50_000);
+    let numbered = |from, flags, seq, ack, payload: &[u8]| {
+        let mut segment = data.segment(from, flags, payload);
+        (segment.seq, segment.ack) = (seq, ack);
+        (data.side(from), segment.frame())
+    };
+    let (a, b, s) = (1000, 1000 + 65_700, 900_000);
+    for (side, frame) in [
+        numbered(Client, SYN, a, 0, b""),
+        numbered(Client, SYN, b, 0, b""),
+        numbered(Server, SYN | ACK, s, a + 1, b""),
+        numbered(Server, ACK, s + 1, a + 1, b""),
+        numbered(Client, RST, b + 1, 0, b""),
+    ] {
+        assert!(lab.pass(side, frame).is_forward());
+    }
+    for (side, frame) in [
+        numbered(Client, ACK, a + 1, s + 1, b""),
+        numbered(Server, ACK, s + 1, a + 1, b"data"),
+        numbered(Server, SYN | ACK, s, a + 1, b""),
+    ] {
+        let verdict = lab.pass(side, frame).verdict;
+        assert_eq!(verdict, Verdict::Drop(DropReason::ExpectationGone));
+    }
+    assert_eq!(lab.shared.totals().ports_used, 0);
+}
+
+#[test]
+fn a_connection_that_was_reset_carries_nothing_more() {
+    let mut lab = Lab::new();
+    let mut wire = session(&mut lab);
+    wire.dialogue(&mut lab, OPEN);
+    let mut data = to_port(40_001, 50_000);
+    assert!(data.connect(&mut lab));
+    let reset = data.segment(Client, RST, b"").frame();
+    assert!(lab.pass(Side::Outside, reset).is_forward());
+    for from in [Client, Server] {
+        let more = data.segment(from, ACK, b"more").frame();
+        let verdict = lab.pass(data.side(from), more).verdict;
+        assert_eq!(verdict, Verdict::Drop(DropReason::TcpState));
+        let acknowledgment = data.segment(from, ACK, b"").frame();
+        assert!(lab.pass(data.side(from), acknowledgment).is_forward());
+    }
+}

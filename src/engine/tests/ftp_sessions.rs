@@ -118,3 +118,16 @@ fn a_needed_control_connection_is_not_forgotten_before_the_sweep_either() {
     lab.later(60);
     wire.dialogue(&mut lab, &[(Server, "226 done")]);
 }
+
+#[test]
+fn a_server_does_not_begin_a_control_connection_anew() {
+    let mut lab = Lab::new();
+    let wire = session(&mut lab);
+    let mut syn = wire.segment(Server, SYN, b"");
+    (syn.seq, syn.ack) = (700_000, 0);
+    assert!(lab.pass(wire.side(Server), syn.frame()).is_forward());
+    let mut answer = wire.segment(Client, SYN | ACK, b"");
+    answer.ack = 700_001;
+    let verdict = lab.pass(wire.side(Client), answer.frame()).verdict;
+    assert_eq!(verdict, Verdict::Drop(DropReason::HelperInvalid));
+}

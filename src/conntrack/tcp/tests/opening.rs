@@ -109,3 +109,16 @@ fn a_client_that_began_anew_is_followed() {
         server(ACK, 900_001, 500_011, 10).is(Valid, Established),
     ]);
 }
+
+#[test]
+fn of_two_answers_only_the_one_that_is_believed_goes_on() {
+    // Whoever reads the stream begins at the second one.
+    let mut tcp = begun();
+    tcp.sees(&[
+        server(SYN | ACK, S, c(1), 0).is(Valid, SynRecv),
+        server(SYN | ACK, s(500), c(1), 0).is(Valid, SynRecv),
+        client(ACK, c(1), s(1), 0).is(OUT_OF_WINDOW, SynRecv),
+        server(ACK, s(1), c(1), 10).is(OUT_OF_WINDOW, SynRecv),
+        client(ACK, c(1), s(501), 0).is(Valid, Established),
+    ]);
+}
