@@ -42,8 +42,8 @@ struct Entry<T> {
     filed: Standing,
 }
 
-/// All tracked flows. Closures given to it run under one bucket's lock: they must be short and must
-/// not call the table.
+/// All tracked flows. Whoever has one ([`Table::find`], closures given to the table) holds its bucket's
+/// lock: it must be for a short time and without calling the table.
 pub struct Table<T> {
     buckets: Buckets<Entry<T>>,
     hasher: ahash::RandomState,
@@ -125,7 +125,7 @@ impl<T: Copy> Table<T> {
             .map_or(0, |queue| queue.len())
     }
 
-    /// Has the processor fetch what [`Table::with`] looks at first.
+    /// Has the processor fetch what [`Table::find`] looks at first.
     #[inline]
     pub fn fetch_bucket(&self, key: &FlowKey) {
         self.buckets.fetch_bucket(key.hash_value());

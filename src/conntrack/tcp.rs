@@ -404,11 +404,12 @@ impl Tcp {
         }
         let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
         let mix = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-        let length_and_window = pair(
+        // No segment is longer than half of that.
+        let rest = pair(
             segment.seq_len() << 1 | direction as u32,
             segment.window.into(),
         );
-        let newest = mix(mix(pair(segment.seq, segment.ack)) ^ length_and_window) as u32;
+        let newest = mix(mix(pair(segment.seq, segment.ack)) ^ rest) as u32;
         self.repeats = match newest == self.newest {
             true => self.repeats.saturating_add(1),
             false => 0,

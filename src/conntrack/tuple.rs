@@ -96,7 +96,7 @@ const IPV4_MARK: u64 = 1 << 32;
 impl FlowKey {
     /// The key, and whether the tuple's source is the lower end point.
     #[must_use]
-    #[inline(always)] // as above
+    #[inline(always)] // so that its parts need not go through memory
     pub fn new(tuple: &Tuple, hasher: &impl BuildHasher) -> (FlowKey, bool) {
         let (from_low, mut words) = match (tuple.src, tuple.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {

@@ -50,8 +50,9 @@ struct Passing<'a> {
     out: &'a mut Out,
 }
 
-/// Why a packet is not of a flow that is there.
-enum Missed {
+/// Why no flow has taken a packet.
+enum NotTaken {
+    /// There is none with its name.
     Nothing,
     /// The flow's time is over.
     Expired,
@@ -169,7 +170,8 @@ impl Engine {
         verdict_of(outcome.drop)
     }
 
-    // Into its caller, which has everything at hand; what is seldom is apart from it.
+    // Into its callers, one of which is the way of nearly all packets and has everything at hand; what is
+    // seldom is apart from it.
     #[inline(always)]
     fn ip(
         &mut self,
@@ -203,16 +205,16 @@ impl Engine {
         }
         match self.of_flow(key, *from_low, packet, ip, passing) {
             Ok(verdict) => verdict,
-            Err(missed) => self.not_known(missed, key, *from_low, packet, ip, passing),
+            Err(why) => self.not_taken(why, key, *from_low, packet, ip, passing),
         }
     }
 
-    /// A packet whose flow is not there, or is over.
-    // Apart from the way of packets of flows that are there, which is to be short.
+    /// A packet that no flow has taken.
+    // Apart from the way of those that one takes, which is to be short.
     #[inline(never)]
-    fn not_known(
+    fn not_taken(
         &mut self,
-        mut missed: Missed,
+        mut why: NotTaken,
         key: &FlowKey,
         from_low: bool,
         packet: &Packet,
@@ -220,15 +222,15 @@ impl Engine {
         passing: &mut Passing<'_>,
     ) -> Verdict {
         for _ in 0..MAX_RACES {
-            let may_begin = match missed {
-                Missed::WrongSide => return Verdict::Drop(DropReason::WrongSide),
-                Missed::BadChecksum => return Verdict::Drop(DropReason::ChecksumBad),
-                Missed::Expired => {
+            let may_begin = match why {
+                NotTaken::WrongSide => return Verdict::Drop(DropReason::WrongSide),
+                NotTaken::BadChecksum => return Verdict::Drop(DropReason::ChecksumBad),
+                NotTaken::Expired => {
                     // It may be needed for longer than it was promised: look again.
                     self.shared.expire(key, passing.now, &self.counters);
                     false
                 }
-                Missed::Reopen => {
+                NotTaken::Reopen => {
                     if let Some(removed) = self.shared.table.remove_if(key, is_closed) {
                         let why = "its ports were used for another connection";
                         self.shared
@@ -236,7 +238,7 @@ impl Engine {
                     }
                     true
                 }
-                Missed::Nothing => true,
+                NotTaken::Nothing => true,
             };
             if may_begin
                 && let Some(tuple) = Tuple::of(packet)
@@ -246,14 +248,13 @@ impl Engine {
             }
             match self.of_flow(key, from_low, packet, ip, passing) {
                 Ok(verdict) => return verdict,
-                Err(again) => missed = again,
+                Err(again) => why = again,
             }
         }
         Verdict::Drop(DropReason::TableFull)
     }
 
-    /// The one look-up of a packet: finds its flow, moves it, and lets go of it before what decides
-    /// is looked at.
+    /// Finds a packet's flow, moves it, and judges the packet once the flow is let go.
     #[inline(always)]
     fn of_flow(
         &mut self,
@@ -262,22 +263,22 @@ impl Engine {
         packet: &Packet,
         ip: &Ip,
         passing: &mut Passing<'_>,
-    ) -> Result<Verdict, Missed> {
+    ) -> Result<Verdict, NotTaken> {
         let generation = self.rules.generation;
         let settings = &self.shared.settings.conntrack;
         let now = passing.now;
         let Some(mut flow) = self.shared.table.find(key) else {
-            return Err(Missed::Nothing);
+            return Err(NotTaken::Nothing);
         };
         if flow.expires <= now {
-            return Err(Missed::Expired);
+            return Err(NotTaken::Expired);
         }
         let direction = flow.direction(from_low);
         if flow.side_of(direction) != passing.side {
-            return Err(Missed::WrongSide);
+            return Err(NotTaken::WrongSide);
         }
         if matches!(flow.link, Link::Control(..)) && !passing.checksum_holds(ip) {
-            return Err(Missed::BadChecksum);
+            return Err(NotTaken::BadChecksum);
         }
         let tracked = flow.update(direction, ip, settings, now);
         if let Some(TcpStep {
@@ -285,7 +286,7 @@ impl Engine {
             ..
         }) = tracked.tcp
         {
-            return Err(Missed::Reopen);
+            return Err(NotTaken::Reopen);
         }
         let (link, cached) = (flow.link, flow.cached(direction, tracked.state, generation));
         drop(flow);

@@ -206,6 +206,7 @@ fn tcp(bytes: &[u8], at: usize, l4: &mut L4) -> Result<(), DropReason> {
     if !segment.flags.is_sane() {
         return Err(DropReason::TcpFlagsBad);
     }
+    // Into its place first; the few with other options are completed there.
     *l4 = L4::Tcp(segment);
     if let L4::Tcp(segment) = l4
         && !says_nothing_to_tracking(options)

@@ -180,7 +180,7 @@ pub fn parse(frame: &[u8]) -> Result<Packet, DropReason> {
 }
 
 /// As [`parse`], into a packet that is there already, which spares the moving of some 200 bytes.
-/// After an error it holds what was read until then.
+/// After an error nothing in it means anything.
 ///
 /// # Errors
 ///

@@ -306,8 +306,8 @@ impl<E> Drop for Bucket<E> {
 // SAFETY: a bucket owns its entries as boxes do, and gives references to them only to the thread
 // that holds its lock: as with a mutex, sending the entries must be allowed.
 unsafe impl<E: Send> Send for Bucket<E> {}
-// SAFETY: as above.
-unsafe impl<E: Send> Sync for Bucket<E> {}
+// SAFETY: as above; whoever holds a bucket may show its entries to other threads.
+unsafe impl<E: Send + Sync> Sync for Bucket<E> {}
 
 #[cfg(test)]
 mod tests;

@@ -141,7 +141,7 @@ impl Engine {
     ) -> Verdict {
         let &mut Passing {
             side,
-            ref mut frame,
+            ref frame,
             now,
             ref mut out,
             ..

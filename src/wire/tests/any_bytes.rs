@@ -15,7 +15,9 @@ fn good_frames() -> Vec<Vec<u8>> {
     fragment.extend([7; 24]);
     let mut quote = vec![3, 1, 0, 0, 0, 0, 0, 0];
     quote.extend(v4(proto::TCP, &[], 0, &tcp));
+    let timestamp = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
     vec![
+        frame4(proto::TCP, &tcp_header(ACK, &timestamp, b"payload")),
         frame4(proto::TCP, &tcp),
         frame6(proto::TCP, &tcp),
         frame4(proto::UDP, &udp_header(12, b"abcd")),
@@ -84,6 +86,7 @@ fn assert_offsets_inside(frame: &[u8], packet: &Packet) {
 fn no_bytes_make_it_panic() {
     let (mut rng, seeds) = (Rng(3), good_frames());
     let mut parsed = 0;
+    let mut used = Packet::default();
     for round in 0..200_000 {
         let frame = if round % 4 == 0 {
             let length = rng.below(120);
@@ -91,7 +94,11 @@ fn no_bytes_make_it_panic() {
         } else {
             mutated(&mut rng, &seeds)
         };
-        if let Ok(packet) = parse(&frame) {
+        let into_used = parse_into(&frame, &mut used);
+        let alone = parse(&frame);
+        assert_eq!(into_used, alone.as_ref().map(|_| ()).map_err(|&why| why));
+        if let Ok(packet) = alone {
+            assert_eq!(packet, used, "nothing of the frame before it stays");
             assert_offsets_inside(&frame, &packet);
             parsed += usize::from(packet.ip.is_some());
         }

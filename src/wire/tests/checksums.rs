@@ -114,6 +114,7 @@ fn a_known_checksum_from_the_field() {
     assert!(checksum::ipv4_header_is_right(&frame[14..34]));
     frame[30] ^= 1;
     assert!(!checksum::ipv4_header_is_right(&frame[14..34]));
+    assert!(!checksum::ipv4_header_is_right(&[0; 20]));
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn it_agrees_with_a_map_under_random_operations_however_crowded() {
                     }
                 }
                 _ => {
-                    let found = held.find(hash).map(|item| {
+                    let found = held.into_entry(hash).map(|mut item| {
                         assert_eq!(item.hash, hash);
                         std::mem::replace(&mut item.value, step)
                     });
@@ -77,7 +77,6 @@ fn it_agrees_with_a_map_under_random_operations_however_crowded() {
                     assert_eq!(found, expected.map(|value| std::mem::replace(value, step)));
                 }
             }
-            drop(held);
             buckets.fetch_bucket(hash);
             buckets.fetch_entry(hash);
             assert_eq!(made - gone.load(Relaxed), model.len());
