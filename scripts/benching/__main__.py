@@ -43,6 +43,7 @@ def parsed():
                "  sudo scripts/bench --quick                     lotus alone, some minutes\n"
                "  sudo scripts/bench --quick --peers             next to its peers\n"
                "  sudo scripts/bench --only udp --forwarders lotus,testpmd --flows 1k,1M\n"
+               "  sudo scripts/bench --only udp --variant ring.slots=512\n"
                "  scripts/bench --replot target/bench/DATE       tables and pictures again")
     parser.add_argument("--only", type=names("measure", MEASURES), metavar="MEASURE[,..]",
                         help="these measures; default: all")
@@ -50,6 +51,9 @@ def parsed():
     which.add_argument("--forwarders", type=names("forwarder", OURS + PEERS), metavar="NAME[,..]",
                        help="these forwarders; default: " + ",".join(OURS))
     which.add_argument("--peers", action="store_true", help="all forwarders")
+    parser.add_argument("--variant", type=setting, action="append", default=[],
+                        metavar="NAME=VALUE",
+                        help="lotus with this setting, too; may be given again")
     parser.add_argument("--quick", action="store_true",
                         help="fewer cases, measurements of 1 s, 1 round: for a look")
     parser.add_argument("--rounds", type=int, help="default 5")
@@ -87,6 +91,13 @@ def names(kind, known):
     return parse
 
 
+def setting(text):
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return text
+
+
 def flows(text):
     try:
         return [figures.flows_number(part) for part in text.split(",")]
@@ -118,7 +129,9 @@ def planned(arguments):
     from .campaign import Campaign
     options = Options(secs=arguments.secs, quick=arguments.quick, flows=arguments.flows,
                       offloads_off=arguments.offloads_off)
+    from .forwarders import vary
     forwarders = OURS + PEERS if arguments.peers else arguments.forwarders or OURS
+    forwarders = forwarders + [vary(setting) for setting in dict.fromkeys(arguments.variant)]
     return Campaign([MEASURES[name] for name in arguments.only or MEASURES], forwarders, options,
                     arguments.rounds, arguments.lock)
 

@@ -75,11 +75,14 @@ def judged(rows, measures):
                 where(measures, claim.measure, case, claim.quantity), ratios, claim.wanted_text(),
                 "-" if claim.wanted is None else figures.verdict(
                     ratios, claim.wanted, claim.at_most, claim.strictly)))
-    return found + every_row(rows, measures)
+    variants = sorted({row["forwarder"] for row in rows if row["forwarder"].startswith("lotus ")})
+    for name in variants:
+        found += [(what, place, ratios, "-", "-")
+                  for what, place, ratios, *_ in every_row(rows, measures, name, "lotus")]
+    return found + every_row(rows, measures, *EVERY_ROW)
 
 
-def every_row(rows, measures):
-    above, below = EVERY_ROW
+def every_row(rows, measures, above, below):
     found = []
     for name, measure in measures.items():
         for quantity, direction in measure.quantities.items():

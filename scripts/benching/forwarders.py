@@ -344,3 +344,11 @@ PEERS = {
     "testpmd-afxdp": TestpmdAfXdp,
 }
 FORWARDERS = {**OURS, **PEERS}
+
+
+def vary(setting):
+    """One more forwarder: lotus with this NAME=VALUE. Returns its name."""
+    name = f"lotus {setting}"
+    what = [*Lotus.what, "--set", setting]
+    FORWARDERS[name] = type("Variant", (Lotus,), {"what": what, "__doc__": f"lotus, {setting}."})
+    return name

@@ -15,6 +15,8 @@ COLOURS = {
     "ovs": "#117733", "ovs-afxdp": "#44aa99", "testpmd": "#882255", "testpmd-afxdp": "#cc79a7",
 }
 MARKERS = dict(zip(COLOURS, "osvD^<P>"))
+# For variants of lotus, as they come.
+VARIANTS = [("#56b4e9", "*"), ("#000000", "X"), ("#f0e442", "d"), ("#661100", "p")]
 STYLE = {
     "font.family": "sans-serif", "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold",
     "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
@@ -71,10 +73,19 @@ class Rows:
         return found[0][1] if found else {}
 
 
+def look(name, seen={}):
+    """A forwarder's colour and marker: the same in all pictures."""
+    if name in COLOURS:
+        return COLOURS[name], MARKERS[name]
+    return seen.setdefault(name, VARIANTS[len(seen) % len(VARIANTS)])
+
+
 def bars(axes, groups, unit, digits=True):
     """`groups`: (label, forwarder -> values). A bar for each forwarder in each group."""
     groups = [(label, values) for label, values in groups if values]
-    names = [name for name in COLOURS if any(name in values for _, values in groups)]
+    known = [*COLOURS, *dict.fromkeys(name for _, values in groups for name in values)]
+    names = [name for name in dict.fromkeys(known)
+             if any(name in values for _, values in groups)]
     width = 0.84 / max(1, len(names))
     for at, name in enumerate(names):
         for place, (_, values) in enumerate(groups):
@@ -82,7 +93,7 @@ def bars(axes, groups, unit, digits=True):
                 continue
             centre = figures.middle(values[name])
             x = place - 0.42 + (at + 0.5) * width
-            axes.bar(x, centre, width * 0.92, color=COLOURS[name],
+            axes.bar(x, centre, width * 0.92, color=look(name)[0],
                      label=name if name not in axes.get_legend_handles_labels()[1] else None)
             if len(values[name]) > 1:
                 axes.errorbar(x, centre, [[centre - min(values[name])],
@@ -106,10 +117,10 @@ def line(axes, name, points):
     points = sorted(points)
     xs = [x for x, _ in points]
     axes.fill_between(xs, [min(values) for _, values in points],
-                      [max(values) for _, values in points], color=COLOURS[name], alpha=0.13,
+                      [max(values) for _, values in points], color=look(name)[0], alpha=0.13,
                       linewidth=0)
-    axes.plot(xs, [figures.middle(values) for _, values in points], color=COLOURS[name],
-              marker=MARKERS[name], markersize=5, linewidth=1.8, label=name)
+    axes.plot(xs, [figures.middle(values) for _, values in points], color=look(name)[0],
+              marker=look(name)[1], markersize=5, linewidth=1.8, label=name)
 
 
 def finished(figure, title):

@@ -47,6 +47,13 @@ class Claims(unittest.TestCase):
         self.assertEqual([(what, ratios, verdict) for what, _, ratios, verdict in found], [
             ("lotus / ovs", [3], "reached"), ("ovs / lotus", [0.5], "NOT REACHED")])
 
+    def test_a_variant_is_compared_with_lotus_and_has_nothing_to_reach(self):
+        found = self.judged(
+            row("connections", "connections/s", "lotus", 100),
+            row("connections", "connections/s", "lotus ring.slots=512", 150))
+        self.assertEqual(found, [(
+            "lotus ring.slots=512 / lotus", "connections: connections/s", [1.5], "-")])
+
     def test_a_claim_about_lotus_alone(self):
         found = self.judged(row("overload", "kept at 2 x", "lotus", 0.89, size=64, flows=1000),
                             row("overload", "unaccounted", "lotus", 0.0004, size=64, flows=1000))
