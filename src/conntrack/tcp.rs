@@ -441,8 +441,9 @@ impl Tcp {
         let end = segment.seq.wrapping_add(segment.seq_len());
         let ack = segment.ack;
         // Of two answers to a SYN the newest is believed; what goes with another one is another stream.
-        let goes_with_syns = !before(segment.seq, sender.syn_end) && !before(ack, receiver.syn_end);
-        if state == TcpState::SynRecv && !goes_with_syns {
+        if state == TcpState::SynRecv
+            && (before(segment.seq, sender.syn_end) || before(ack, receiver.syn_end))
+        {
             return Judgement::Invalid(DropReason::TcpWindow);
         }
         let highest_ack = receiver.highest_ack(segment);
