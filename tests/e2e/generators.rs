@@ -50,8 +50,8 @@ fn generator(name: &str) -> PathBuf {
     path
 }
 
-/// Frames a second: so few that nothing is lost by a busy machine.
-const RATE: f64 = 10_000.0;
+/// Frames a second: so few that a machine that is busy elsewhere for 50 ms loses none.
+const RATE: f64 = 4_000.0;
 
 const TIME: f64 = 2.0;
 
@@ -96,11 +96,11 @@ fn pktgen_sees_loss_order_and_delay() {
     let [sent, seen] = stamped(&lab, &lab.fw, Host::Client.port());
     let fate = wire.stop();
     let number = |value: &Value, name: &str| value[name].as_i64().expect("a number");
-    assert_eq!(
-        number(&seen, "received") + number(&fate, "lost"),
-        number(&sent, "sent"),
-        "{seen} {fate}"
-    );
+    // The hosts themselves may say something (MLD, neighbours), and that may be lost, too.
+    let others = number(&fate, "received") - number(&sent, "sent");
+    let accounted = number(&seen, "received") + number(&fate, "lost");
+    let beyond = accounted - number(&sent, "sent");
+    assert!((0..=others).contains(&beyond), "{sent} {seen} {fate}");
     // Those behind the last that came can't be missed.
     let unseen = number(&fate, "lost") - number(&seen, "lost");
     assert!((0..20).contains(&unseen), "{seen} {fate}");
