@@ -217,7 +217,7 @@ impl Source for Established {
     }
 }
 
-/// The same, over UDP, where the order of frames does not matter: batches of these steps in turn.
+/// [`Established`] over UDP, where the order of frames does not matter: batches of these steps in turn.
 pub struct Steps {
     flows: Established,
     steps: &'static [u32],
@@ -383,6 +383,13 @@ pub fn established_for(workers: u32, protocol: Protocol, flows: u32) -> Vec<Load
     (0..workers).map(load).collect()
 }
 
+/// The same for flows that begin.
+pub fn beginning_for(workers: u32, protocol: Protocol) -> Vec<Load<Beginning>> {
+    let (shared, each) = (shared_for(MOST_BEGINNING), u32::MAX / workers);
+    let load = |worker| Load::beginning_in(Arc::clone(&shared), protocol, worker * each);
+    (0..workers).map(load).collect()
+}
+
 /// All workers have all flows: one has both directions, two have one each.
 pub fn directions_for(workers: u32, flows: u32) -> Vec<Load<Steps>> {
     let shared = shared_for(flows);
@@ -408,12 +415,5 @@ pub fn directions_for(workers: u32, flows: u32) -> Vec<Load<Steps>> {
         };
         Load::new(lab, source)
     };
-    (0..workers).map(load).collect()
-}
-
-/// The same for flows that begin.
-pub fn beginning_for(workers: u32, protocol: Protocol) -> Vec<Load<Beginning>> {
-    let (shared, each) = (shared_for(MOST_BEGINNING), u32::MAX / workers);
-    let load = |worker| Load::beginning_in(Arc::clone(&shared), protocol, worker * each);
     (0..workers).map(load).collect()
 }

@@ -175,7 +175,8 @@ impl Flows {
         let flow = |packet: &Packet| {
             let tuple = Tuple::of(packet).expect("UDP has ports");
             let (key, from_low) = table.key(&tuple);
-            let flow = Flow::begin(packet, Side::Outside, from_low, &settings, NOW, false);
+            let ip = packet.ip.as_ref().expect("UDP is over IP");
+            let flow = Flow::begin(ip, Side::Outside, from_low, &settings, NOW, false);
             (key, flow.expect("UDP begins flows"))
         };
         let flows = beginnings(Protocol::Udp, OPEN).iter().map(flow).collect();

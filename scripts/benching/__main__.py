@@ -127,9 +127,9 @@ def redrawn(folder):
 
 def planned(arguments):
     from .campaign import Campaign
+    from .forwarders import vary
     options = Options(secs=arguments.secs, quick=arguments.quick, flows=arguments.flows,
                       offloads_off=arguments.offloads_off)
-    from .forwarders import vary
     forwarders = OURS + PEERS if arguments.peers else arguments.forwarders or OURS
     forwarders = forwarders + [vary(setting) for setting in dict.fromkeys(arguments.variant)]
     return Campaign([MEASURES[name] for name in arguments.only or MEASURES], forwarders, options,

@@ -14,8 +14,8 @@ COLOURS = {
     "lotus": "#d55e00", "passthrough": "#e69f00", "bridge": "#999999", "nft": "#0072b2",
     "ovs": "#117733", "ovs-afxdp": "#44aa99", "testpmd": "#882255", "testpmd-afxdp": "#cc79a7",
 }
-MARKERS = dict(zip(COLOURS, "osvD^<P>"))
-# For variants of lotus, as they come.
+# Colour and marker of each; variants of lotus join as they come, and keep theirs in all pictures.
+LOOKS = {name: (colour, marker) for (name, colour), marker in zip(COLOURS.items(), "osvD^<P>")}
 VARIANTS = [("#56b4e9", "*"), ("#000000", "X"), ("#f0e442", "d"), ("#661100", "p")]
 STYLE = {
     "font.family": "sans-serif", "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold",
@@ -73,19 +73,17 @@ class Rows:
         return found[0][1] if found else {}
 
 
-def look(name, seen={}):
-    """A forwarder's colour and marker: the same in all pictures."""
-    if name in COLOURS:
-        return COLOURS[name], MARKERS[name]
-    return seen.setdefault(name, VARIANTS[len(seen) % len(VARIANTS)])
+def look(name):
+    """A forwarder's colour and marker."""
+    return LOOKS.setdefault(name, VARIANTS[len(LOOKS) % len(VARIANTS)])
 
 
 def bars(axes, groups, unit, digits=True):
     """`groups`: (label, forwarder -> values). A bar for each forwarder in each group."""
     groups = [(label, values) for label, values in groups if values]
-    known = [*COLOURS, *dict.fromkeys(name for _, values in groups for name in values)]
-    names = [name for name in dict.fromkeys(known)
-             if any(name in values for _, values in groups)]
+    there = dict.fromkeys(name for _, values in groups for name in values)
+    names = [name for name in COLOURS if name in there]
+    names += [name for name in there if name not in COLOURS]
     width = 0.84 / max(1, len(names))
     for at, name in enumerate(names):
         for place, (_, values) in enumerate(groups):

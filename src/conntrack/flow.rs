@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::{CtState, Direction, ExpectedTuple, FlowKey, Judgement, Settings, Tcp, TcpState, Time};
 use crate::observe::DropReason;
-use crate::wire::{Ip, L4, Packet, Side, TcpFlags, TcpSegment, proto};
+use crate::wire::{Ip, L4, Side, TcpFlags, TcpSegment, proto};
 
 /// What a flow has to do with a helper's session. The number names the session; whose it is, the
 /// engine knows.
@@ -123,29 +123,27 @@ impl<T: Copy> Flow<T> {
     ///
     /// The packet can't begin a flow.
     pub fn begin(
-        packet: &Packet,
+        ip: &Ip,
         origin: Side,
         original_is_low: bool,
         settings: &Settings,
         now: Time,
         may_pick_up: bool,
     ) -> Result<Flow<T>, DropReason> {
-        let tracker = match packet.ip.as_ref().map(|ip| (&ip.l4, ip.protocol)) {
-            Some((L4::Tcp(segment), _)) => Tracker::Tcp(match Tcp::begin(segment) {
+        let tracker = match &ip.l4 {
+            L4::Tcp(segment) => Tracker::Tcp(match Tcp::begin(segment) {
                 Err(_) if may_pick_up => Tcp::pick_up(segment)?,
                 begun => begun?,
             }),
-            Some((L4::Udp(_), _)) => Tracker::Udp {
+            L4::Udp(_) => Tracker::Udp {
                 stream_from: now + STREAM_AFTER,
             },
-            Some((L4::Icmp(message), protocol)) => {
-                match super::icmp::role(protocol, message.kind) {
-                    super::icmp::Role::Query if protocol == proto::ICMPV6 => Tracker::Icmpv6,
-                    super::icmp::Role::Query => Tracker::Icmp,
-                    _ => return Err(DropReason::IcmpUnrelated),
-                }
-            }
-            _ => Tracker::Generic,
+            L4::Icmp(message) => match super::icmp::role(ip.protocol, message.kind) {
+                super::icmp::Role::Query if ip.protocol == proto::ICMPV6 => Tracker::Icmpv6,
+                super::icmp::Role::Query => Tracker::Icmp,
+                _ => return Err(DropReason::IcmpUnrelated),
+            },
+            L4::Other | L4::Unparsed => Tracker::Generic,
         };
         let mut flow = Flow {
             origin,

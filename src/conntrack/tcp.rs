@@ -285,9 +285,7 @@ impl Tcp {
     #[inline(never)]
     fn syn_ack(&mut self, direction: Direction, segment: &TcpSegment) -> Judgement {
         use TcpState::{Close, SynRecv, SynSent, SynSent2};
-        // A server may take the data of a SYN or not (RFC 7413).
-        let answers =
-            |peer: &Peer| !before(segment.ack, peer.syn_end) && !after(segment.ack, peer.end);
+        let answers = |peer: &Peer| peer.syn_is_acknowledged_by(segment.ack);
         let (stray, is_picked_up) = (self.stray_syn, self.is_picked_up);
         let state = self.state;
         let (sender, receiver) = self.sender_receiver(direction);
@@ -354,8 +352,7 @@ impl Tcp {
         let (sender, receiver) = self.sender_receiver(direction);
         if matches!(state, TcpState::SynSent | TcpState::SynSent2) {
             let has_ack = segment.flags.has(TcpFlags::ACK);
-            let acknowledges =
-                !before(segment.ack, receiver.syn_end) && !after(segment.ack, receiver.end);
+            let acknowledges = receiver.syn_is_acknowledged_by(segment.ack);
             let exact = match direction {
                 // Who gives up before the answer has nothing to acknowledge, and writes 0.
                 Direction::Original if has_ack && !acknowledges && segment.ack != 0 => {

@@ -180,11 +180,8 @@ impl Engine {
         key: Option<&(FlowKey, bool)>,
         passing: &mut Passing<'_>,
     ) -> Verdict {
-        if packet.ether.ethertype == ETHERTYPE_IPV4 {
-            let header = ip_header(passing.frame, ip);
-            if !checksum::ipv4_header_is_right(header) {
-                return Verdict::Drop(DropReason::IpChecksumBad);
-            }
+        if !header_is_right(passing.frame, packet, ip) {
+            return Verdict::Drop(DropReason::IpChecksumBad);
         }
         if let L4::Icmp(message) = &ip.l4 {
             match icmp::role(ip.protocol, message.kind) {
@@ -362,7 +359,7 @@ impl Engine {
         let Passing { side, now, .. } = *passing;
         let settings = &self.shared.settings.conntrack;
         let may_pick_up = self.shared.may_pick_up(now);
-        let mut flow = match Flow::begin(packet, side, from_low, settings, now, may_pick_up) {
+        let mut flow = match Flow::begin(ip, side, from_low, settings, now, may_pick_up) {
             Ok(flow) => flow,
             Err(reason) => return Some(self.invalid(packet, passing, reason)),
         };
@@ -516,9 +513,12 @@ impl Passing<'_> {
     }
 }
 
-fn ip_header<'a>(frame: &'a [u8], ip: &Ip) -> &'a [u8] {
-    let range = ip.datagram.start..ip.l4_offset;
-    frame.get(range).unwrap_or_default()
+/// Whether the IP header's checksum is right; IPv6 has none.
+#[inline(always)] // on the way of every packet
+fn header_is_right(frame: &[u8], packet: &Packet, ip: &Ip) -> bool {
+    let header = ip.datagram.start..ip.l4_offset;
+    packet.ether.ethertype != ETHERTYPE_IPV4
+        || checksum::ipv4_header_is_right(frame.get(header).unwrap_or_default())
 }
 
 fn verdict_of(drop: Option<DropReason>) -> Verdict {

@@ -49,7 +49,15 @@ impl Lab {
     fn new(frame: &[u8]) -> Lab {
         let settings = settings();
         let packet = crate::wire::parse(frame).unwrap();
-        let flow = Flow::begin(&packet, Side::Inside, true, &settings, START, true).unwrap();
+        let flow = Flow::begin(
+            packet.ip.as_ref().unwrap(),
+            Side::Inside,
+            true,
+            &settings,
+            START,
+            true,
+        )
+        .unwrap();
         Lab {
             settings,
             flow,

@@ -34,7 +34,7 @@ fn flow(port: u16) -> Flow<Outcome> {
     let frame = testing::udp((t.src, port).into(), (t.dst, 9).into(), b"x");
     let packet = crate::wire::parse(&frame).unwrap();
     Flow::begin(
-        &packet,
+        packet.ip.as_ref().unwrap(),
         Side::Inside,
         true,
         &Settings::default(),
@@ -135,7 +135,15 @@ fn half_open(table: &Table<Outcome>, client: IpAddr, port: u16) -> (FlowKey, Flo
     let packet = crate::wire::parse(&syn).unwrap();
     let (key, low) = table.key(&Tuple::of(&packet).unwrap());
     let settings = Settings::default();
-    let flow = Flow::begin(&packet, Side::Outside, low, &settings, NOW, false).unwrap();
+    let flow = Flow::begin(
+        packet.ip.as_ref().unwrap(),
+        Side::Outside,
+        low,
+        &settings,
+        NOW,
+        false,
+    )
+    .unwrap();
     (key, flow)
 }
 
@@ -309,7 +317,7 @@ fn one_source_can_not_have_the_last_fifth_of_the_table() {
         let packet = crate::wire::parse(&frame).unwrap();
         let (key, low) = table.key(&Tuple::of(&packet).unwrap());
         let flow = Flow::begin(
-            &packet,
+            packet.ip.as_ref().unwrap(),
             Side::Outside,
             low,
             &Settings::default(),

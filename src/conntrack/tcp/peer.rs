@@ -135,6 +135,11 @@ impl Peer {
         };
     }
 
+    /// Whether that acknowledges this end's SYN. The other end may take its data or not (RFC 7413).
+    pub(super) fn syn_is_acknowledged_by(&self, ack: u32) -> bool {
+        !before(ack, self.syn_end) && !after(ack, self.end)
+    }
+
     /// What a segment to this end acknowledges at most. A SACK block tells of bytes beyond the
     /// acknowledgment, if this end has said that it reads them (RFC 2018 section 4; so does Linux).
     pub(super) fn highest_ack(&self, segment: &TcpSegment) -> u32 {

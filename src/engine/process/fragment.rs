@@ -1,11 +1,11 @@
 //! Fragments: judged as the datagram that they make, and forwarded as they came.
 
-use super::{Engine, Passing, ip_header};
+use super::{Engine, Passing, header_is_right};
 use crate::conntrack::Fragmented;
 use crate::engine::shared::discard;
 use crate::engine::{Origin, OutFrame, Verdict};
 use crate::observe::DropReason;
-use crate::wire::{ETHERTYPE_IPV4, Ip, Meta, Packet, checksum};
+use crate::wire::{Ip, Meta, Packet};
 
 impl Engine {
     /// Holds a fragment, or judges the datagram that it completes.
@@ -25,8 +25,7 @@ impl Engine {
             ..
         } = passing;
         // Each fragment's own: of two with the same place, the receiver takes the good one.
-        let header = ip_header(frame, ip);
-        if packet.ether.ethertype == ETHERTYPE_IPV4 && !checksum::ipv4_header_is_right(header) {
+        if !header_is_right(frame, packet, ip) {
             return Verdict::Drop(DropReason::IpChecksumBad);
         }
         let settings = &self.shared.settings.conntrack;
